@@ -1,0 +1,3 @@
+//! Keys and the primitives under them; nothing here knows a row or a database.
+
+pub(crate) mod key;

@@ -1,0 +1,18 @@
+//! A credential vault with key rotation, inside your own database.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod clock;
+mod credential;
+mod crypto;
+mod envelope;
+mod error;
+mod id;
+mod secret;
+
+pub use credential::{
+    Credential, CredentialType, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS, MAX_VALUE_BYTES, Revision,
+    Stored, Summary,
+};
+pub use error::{Error, ErrorKind, Result};
+pub use id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId, VaultId};
+pub use secret::{ExposeSecret, SecretText};
