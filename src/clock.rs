@@ -34,8 +34,7 @@ impl ManualClock {
     /// Moves the clock forward, for all clones of it; backward with a negative duration.
     pub fn advance(&self, by: Duration) {
         let microseconds = i64::try_from(by.whole_microseconds()).unwrap_or(i64::MAX);
-        self.0
-            .fetch_add(microseconds, std::sync::atomic::Ordering::SeqCst);
+        self.0.fetch_add(microseconds, std::sync::atomic::Ordering::SeqCst);
     }
 }
 
@@ -52,6 +51,8 @@ impl Clock for ManualClock {
 pub(crate) struct Timestamp(i64);
 
 impl Timestamp {
+    /// 1970-01-01 UTC.
+    pub(crate) const EPOCH: Self = Self(0);
     const MIN_MICROSECONDS: i64 = -62_135_596_800_000_000;
     const MAX_MICROSECONDS: i64 = 253_402_300_799_999_999;
 
@@ -96,9 +97,7 @@ mod tests {
             assert!(Timestamp::from_microseconds(beyond).is_none());
         }
         assert_eq!(
-            Timestamp::from_microseconds(Timestamp::MIN_MICROSECONDS)
-                .unwrap()
-                .to_offset_date_time(),
+            Timestamp::from_microseconds(Timestamp::MIN_MICROSECONDS).unwrap().to_offset_date_time(),
             datetime!(0001-01-01 00:00 UTC)
         );
     }

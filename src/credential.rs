@@ -104,11 +104,7 @@ impl Credential {
     /// A credential without fields.
     #[must_use]
     pub fn new(credential_type: CredentialType) -> Self {
-        Self {
-            credential_type,
-            fields: BTreeMap::new(),
-            expires_at: None,
-        }
+        Self { credential_type, fields: BTreeMap::new(), expires_at: None }
     }
 
     /// A GitHub App's installation token (`ghs_…`), which GitHub lets expire after an hour: the fields
@@ -232,11 +228,7 @@ impl Revision {
 
     /// The revision of a stored text that was opened.
     pub(crate) fn of(stored: &str) -> Self {
-        let chars = if stored.starts_with("cv1.") {
-            Self::CV1_CHARS
-        } else {
-            Self::LEGACY_CHARS
-        };
+        let chars = if stored.starts_with("cv1.") { Self::CV1_CHARS } else { Self::LEGACY_CHARS };
         Self(stored.get(..chars).unwrap_or(stored).to_owned())
     }
 
@@ -257,17 +249,10 @@ impl FromStr for Revision {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let chars = if text.starts_with("cv1.") {
-            Self::CV1_CHARS
-        } else {
-            Self::LEGACY_CHARS
-        };
+        let chars = if text.starts_with("cv1.") { Self::CV1_CHARS } else { Self::LEGACY_CHARS };
         let base64 = |c: u8| c.is_ascii_alphanumeric() || b"+/-_.".contains(&c);
         if text.len() != chars || !text.bytes().all(base64) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "this is no revision of a stored credential",
-            ));
+            return Err(Error::new(ErrorKind::InvalidInput, "this is no revision of a stored credential"));
         }
         Ok(Self(text.to_owned()))
     }

@@ -75,12 +75,7 @@ impl Error {
     /// Public for implementations of [`MasterKeyProvider`](crate::provider::MasterKeyProvider).
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retryable = matches!(kind, ErrorKind::Conflict | ErrorKind::LeaseLost);
-        Self(Box::new(Inner {
-            kind,
-            message: message.into(),
-            retryable,
-            source: None,
-        }))
+        Self(Box::new(Inner { kind, message: message.into(), retryable, source: None }))
     }
 
     /// The same error with the cause that [`source`](StdError::source) gives.

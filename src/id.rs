@@ -123,16 +123,12 @@ impl FromStr for DataKeyId {
     fn from_str(text: &str) -> Result<Self> {
         let id = match text {
             "v1" => Some(Self::LEGACY),
-            _ => Uuid::try_parse(text)
-                .ok()
-                .map(|id| Self(id.into_bytes()))
-                .filter(|id| id.to_string() == text),
+            _ => {
+                Uuid::try_parse(text).ok().map(|id| Self(id.into_bytes())).filter(|id| id.to_string() == text)
+            }
         };
         id.ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                "data key id is neither `v1` nor a UUID in lower case",
-            )
+            Error::new(ErrorKind::InvalidInput, "data key id is neither `v1` nor a UUID in lower case")
         })
     }
 }
@@ -167,10 +163,6 @@ mod tests {
             assert!(text.parse::<DataKeyId>().is_err(), "{text}");
         }
         // The legacy id spelled as a UUID is not the legacy id's text.
-        assert!(
-            "76310000-0000-0000-0000-000000000000"
-                .parse::<DataKeyId>()
-                .is_err()
-        );
+        assert!("76310000-0000-0000-0000-000000000000".parse::<DataKeyId>().is_err());
     }
 }

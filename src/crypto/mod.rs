@@ -1,3 +1,7 @@
 //! Keys and the primitives under them; nothing here knows a row or a database.
 
 pub(crate) mod key;
+pub(crate) mod memory;
+pub(crate) mod random;
+pub(crate) mod subkeys;
+pub(crate) mod xaes;

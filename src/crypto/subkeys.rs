@@ -1,0 +1,156 @@
+//! What is derived from a key of the hierarchy: HKDF-SHA-256 for its subkeys, HMAC-SHA-256 for commitments and
+//! key checks, PAE for all that is authenticated.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::key::KEY_BYTES;
+use super::xaes::XaesKey;
+
+/// The size of HMAC-SHA-256's output, in bytes.
+pub(crate) const MAC_BYTES: usize = 32;
+
+/// The block of SHA-256, in bytes: HMAC pads shorter keys with zeros to it.
+const BLOCK_BYTES: usize = 64;
+
+/// What a key is for, which its subkeys and every header name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A data key seals credential rows.
+    Row,
+    /// A master key wraps data keys.
+    DataKey,
+}
+
+impl Purpose {
+    /// The header's byte `suite`.
+    pub(crate) const fn suite(self) -> u8 {
+        match self {
+            Self::Row => 1,
+            Self::DataKey => 2,
+        }
+    }
+
+    /// The header's byte `object`.
+    pub(crate) const fn object(self) -> u8 {
+        match self {
+            Self::Row => 1,
+            Self::DataKey => 2,
+        }
+    }
+}
+
+/// PASETO's pre-authentication encoding, which no two lists of parts share.
+///
+/// ```text
+/// u64le count | count × (u64le length, bytes)
+/// ```
+pub(crate) fn pae(parts: &[&[u8]]) -> Vec<u8> {
+    let bytes: usize = parts.iter().map(|part| part.len() + 8).sum();
+    let mut encoded = Vec::with_capacity(8 + bytes);
+    encoded.extend_from_slice(&(parts.len() as u64).to_le_bytes());
+    for part in parts {
+        encoded.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        encoded.extend_from_slice(part);
+    }
+    encoded
+}
+
+/// A key of HMAC-SHA-256, as the two states that it begins with.
+pub(crate) struct MacKey(Hmac<Sha256>);
+
+impl MacKey {
+    fn new(key: &[u8; KEY_BYTES]) -> Self {
+        let mut block = Zeroizing::new([0; BLOCK_BYTES]);
+        block[..KEY_BYTES].copy_from_slice(key);
+        Self(Hmac::new((&*block).into()))
+    }
+
+    /// The MAC of the parts, one after the other.
+    pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; MAC_BYTES] {
+        let mut state = self.0.clone();
+        for part in parts {
+            state.update(part);
+        }
+        state.finalize().into_bytes().into()
+    }
+
+    /// Whether `mac` begins the message's and is not empty; takes the same time wherever they differ.
+    pub(crate) fn verify(&self, message: &[u8], mac: &[u8]) -> bool {
+        let mut state = self.0.clone();
+        state.update(message);
+        state.verify_truncated_left(mac).is_ok()
+    }
+}
+
+/// The subkeys of a key, on the heap at once: a value that moves leaves a copy behind.
+pub(crate) struct Subkeys {
+    pub(crate) aead: Arc<XaesKey>,
+    pub(crate) commit: Box<MacKey>,
+    pub(crate) check: Box<MacKey>,
+}
+
+impl Subkeys {
+    /// The subkeys of `key` for `purpose`; `id` is the key's.
+    pub(crate) fn derive(key: &[u8; KEY_BYTES], purpose: Purpose, id: &[u8; 16]) -> Self {
+        let info = pae(&[b"credvault/v1/subkeys", &[purpose.suite(), purpose.object()], id]);
+        let subkeys = hkdf(key, &info);
+        let [aead, commit, check] = &*subkeys;
+        Self {
+            aead: Arc::new(XaesKey::new(aead)),
+            commit: Box::new(MacKey::new(commit)),
+            check: Box::new(MacKey::new(check)),
+        }
+    }
+}
+
+/// HKDF-SHA-256 (RFC 5869) without salt, at the one length that is needed, at which it can't fail: three times
+/// 32 bytes.
+fn hkdf(key_material: &[u8], info: &[u8]) -> Zeroizing<[[u8; KEY_BYTES]; 3]> {
+    let extracted = Zeroizing::new(MacKey::new(&[0; KEY_BYTES]).mac(&[key_material]));
+    let expand = MacKey::new(&extracted);
+    let mut okm = Zeroizing::new([[0; KEY_BYTES]; 3]);
+    let [first, second, third] = &mut *okm;
+    *first = expand.mac(&[info, &[1]]);
+    *second = expand.mac(&[first, info, &[2]]);
+    *third = expand.mac(&[second, info, &[3]]);
+    okm
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hkdf_agrees_with_rfc_5869_test_case_3() {
+        let okm = hkdf(&[0x0b; 22], b"").concat();
+        let expected = [
+            0x8d, 0xa4, 0xe7, 0x75, 0xa5, 0x63, 0xc1, 0x8f, 0x71, 0x5f, 0x80, 0x2a, 0x06, 0x3c, 0x5a, 0x31,
+            0xb8, 0xa1, 0x1f, 0x5c, 0x5e, 0xe1, 0x87, 0x9e, 0xc3, 0x45, 0x4e, 0x5f, 0x3c, 0x73, 0x8d, 0x2d,
+            0x9d, 0x20, 0x13, 0x95, 0xfa, 0xa4, 0xb6, 0x1a, 0x96, 0xc8,
+        ];
+        assert_eq!(okm[..42], expected);
+    }
+
+    #[test]
+    fn an_empty_or_too_long_mac_never_verifies() {
+        let key = MacKey::new(&[7; KEY_BYTES]);
+        let mac = key.mac(&[b"message"]);
+        assert!(key.verify(b"message", &mac));
+        assert!(key.verify(b"message", &mac[..16]));
+        assert!(!key.verify(b"message", &[]));
+        assert!(!key.verify(b"message", &[&mac[..], &[0]].concat()));
+        assert!(!key.verify(b"massage", &mac));
+    }
+
+    #[test]
+    fn lists_of_parts_never_share_an_encoding() {
+        assert_ne!(pae(&[b"ab", b"c"]), pae(&[b"a", b"bc"]));
+        assert_ne!(pae(&[]), pae(&[b""]));
+        // PASETO's own examples.
+        assert_eq!(pae(&[b"test"]), *b"\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0test");
+    }
+}
