@@ -7,6 +7,7 @@ mod crypto;
 mod envelope;
 mod error;
 mod id;
+pub mod provider;
 mod secret;
 
 pub use credential::{

@@ -1,5 +1,6 @@
 //! Keys and the primitives under them; nothing here knows a row or a database.
 
+pub(crate) mod kdf;
 pub(crate) mod key;
 pub(crate) mod memory;
 pub(crate) mod random;
