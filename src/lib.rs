@@ -9,6 +9,7 @@ mod error;
 mod id;
 pub mod provider;
 mod secret;
+mod store;
 
 pub use credential::{
     Credential, CredentialType, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS, MAX_VALUE_BYTES, Revision,
@@ -17,3 +18,5 @@ pub use credential::{
 pub use error::{Error, ErrorKind, Result};
 pub use id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId, VaultId};
 pub use secret::{ExposeSecret, SecretText};
+pub use store::migrate::{MigrationName, migrate, pending_migrations};
+pub use store::{Connection, KeyState, Phase};

@@ -1,0 +1,86 @@
+//! From sqlx's errors to ours. sqlx's own print values, and a constraint's detail holds the whole row: only the
+//! kind, the SQLSTATE and the database's primary message go on.
+
+use std::fmt;
+
+use sqlx::error::ErrorKind as Constraint;
+
+use crate::error::{Error, ErrorKind};
+
+/// What is left of a database's error: its code and its primary message.
+#[derive(Debug)]
+struct DatabaseFailure {
+    code: Option<String>,
+    message: String,
+}
+
+impl fmt::Display for DatabaseFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "{} (code {code})", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for DatabaseFailure {}
+
+/// SQLSTATEs after which the same call may succeed: serialization failure, deadlock, lock not available,
+/// statement cancelled by a time limit, and a server that is starting, stopping or full.
+const RETRYABLE_SQLSTATES: [&str; 9] =
+    ["40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "08006"];
+
+/// SQLite's codes for a database that another connection holds: BUSY, LOCKED and their extensions.
+const RETRYABLE_SQLITE_CODES: [&str; 6] = ["5", "6", "261", "262", "517", "773"];
+
+/// Tables that aren't there: the database was never migrated.
+const UNDEFINED_TABLE: &str = "42P01";
+
+/// Turns sqlx's error into ours; `doing` says what was tried, with ids only.
+pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
+    let say = |kind, what: &str| Error::new(kind, format!("{doing}: {what}"));
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().map(|code| code.into_owned());
+            // Class 22 is about a value, and its message repeats it.
+            let about_a_value = code.as_deref().is_some_and(|code| code.starts_with("22"));
+            let message =
+                if about_a_value { "a value is not of its type" } else { error.message() }.to_owned();
+            let missing_table =
+                code.as_deref() == Some(UNDEFINED_TABLE) || message.starts_with("no such table");
+            let retryable = code.as_deref().is_some_and(|code| {
+                RETRYABLE_SQLSTATES.contains(&code) || RETRYABLE_SQLITE_CODES.contains(&code)
+            });
+            let failure = if missing_table {
+                say(ErrorKind::NotInitialized, "this database holds no vault; run `credvault init` first")
+            } else {
+                match error.kind() {
+                    Constraint::UniqueViolation => say(ErrorKind::Refused, "the database has one already"),
+                    Constraint::ForeignKeyViolation => say(
+                        ErrorKind::Refused,
+                        "the database refused it: something it names is gone, or in use",
+                    ),
+                    _ => say(ErrorKind::Store, &format!("the database refused the statement: {message}")),
+                }
+            };
+            let failure = failure.with_source(DatabaseFailure { code, message });
+            if retryable { failure.retryable() } else { failure }
+        }
+        sqlx::Error::Io(error) => {
+            say(ErrorKind::Store, &format!("the connection to the database failed ({})", error.kind()))
+                .retryable()
+        }
+        sqlx::Error::PoolTimedOut => say(ErrorKind::Store, "no connection became free in time").retryable(),
+        sqlx::Error::PoolClosed => say(ErrorKind::Store, "the connection pool is closed"),
+        sqlx::Error::WorkerCrashed => say(ErrorKind::Store, "the database's worker thread ended").retryable(),
+        sqlx::Error::Tls(error) => say(ErrorKind::Store, "no secure connection to the database")
+            .with_source(DatabaseFailure { code: None, message: error.to_string() }),
+        sqlx::Error::Configuration(_) => say(ErrorKind::InvalidInput, "the database URL is not one"),
+        sqlx::Error::RowNotFound => say(ErrorKind::Store, "the database gave no row where one was expected"),
+        sqlx::Error::ColumnDecode { index, .. } => {
+            say(ErrorKind::Store, &format!("column {index} holds a value of another type"))
+        }
+        sqlx::Error::Protocol(_) => say(ErrorKind::Store, "the database's answer made no sense").retryable(),
+        _ => say(ErrorKind::Store, "the database driver failed"),
+    }
+}

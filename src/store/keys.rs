@@ -1,0 +1,405 @@
+//! The vault's identity and its keys' records: the trait, and the bodies that both dialects share.
+
+use async_trait::async_trait;
+use time::Duration;
+
+use super::On;
+use super::migrate::MigrationName;
+use super::rows::{DataKeyRow, Identity, MasterKeyRow, NewDataKey, NewMasterKey, NewVault, WrappedKey};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::id::{DataKeyId, MasterKeyId, OrganizationId};
+
+/// Judges a wrapped key's text as it was read back, inside the transaction that wrote it.
+pub(crate) type CheckWrapped = Box<dyn FnOnce(&str) -> Result<()> + Send>;
+
+/// The tables `vault_identity`, `vault_master_keys`, `vault_data_keys` and `vault_key_material`.
+#[async_trait]
+pub(crate) trait KeyStore {
+    /// Brings the schema up to date; gives what was applied.
+    async fn migrate(&self) -> Result<Vec<MigrationName>>;
+
+    /// The vault, or `None` if the database holds none yet.
+    async fn identity(&self) -> Result<Option<Identity>>;
+
+    /// Writes a new vault with its active master key and its first data key, pre-active, in one transaction;
+    /// `false`, and nothing written, if there is one already.
+    async fn initialize(&self, vault: &NewVault) -> Result<bool>;
+
+    /// The master keys, oldest first.
+    async fn master_keys(&self, on: On<'_>) -> Result<Vec<MasterKeyRow>>;
+
+    /// Records a master key, pre-active; `false` if its id is known.
+    async fn insert_master_key(&self, key: &NewMasterKey) -> Result<bool>;
+
+    /// Makes a master key the active one and deactivates the one before it, in one transaction.
+    async fn activate_master_key(&self, id: MasterKeyId) -> Result<()>;
+
+    /// A data key.
+    async fn data_key(&self, on: On<'_>, id: DataKeyId) -> Result<Option<DataKeyRow>>;
+
+    /// The database's time, moved by a clock's offset.
+    async fn now(&self, clock_offset: Duration) -> Result<Timestamp>;
+
+    /// The active data key of an organization's scope, or the shared one.
+    async fn active_data_key(
+        &self,
+        on: On<'_>,
+        organization: Option<OrganizationId>,
+    ) -> Result<Option<DataKeyRow>>;
+
+    /// All data keys, oldest first.
+    async fn data_keys(&self) -> Result<Vec<DataKeyRow>>;
+
+    /// Records a data key, pre-active, with its material, in one transaction; `false`, and nothing written, if its
+    /// scope has a pre-active key already or its master key is not the active one.
+    async fn insert_data_key(&self, key: &NewDataKey) -> Result<bool>;
+
+    /// Makes a pre-active data key the active one of its scope and deactivates the one before it, in one
+    /// transaction; `false`, and nothing changed, unless it was pre-active.
+    async fn switch_data_key(&self, id: DataKeyId, organization: Option<OrganizationId>) -> Result<bool>;
+
+    /// Stores the legacy key in place of its placeholder and begins the phase observe, in one transaction;
+    /// `false`, and nothing changed, if it is registered already.
+    async fn register_legacy_key(&self, key_check: [u8; 16], wrapped: &WrappedKey) -> Result<bool>;
+
+    /// Replaces a data key's wrapped text by compare-and-swap, reads it back and has it judged before the commit;
+    /// `false`, and nothing changed, if the old text no longer stands.
+    async fn swap_material(
+        &self,
+        data_key: DataKeyId,
+        old: &WrappedKey,
+        new: &WrappedKey,
+        check: CheckWrapped,
+    ) -> Result<bool>;
+}
+
+/// Implements [`KeyStore`] for a dialect's store, given its row type; `migrate` and `begin` are the dialect's own.
+macro_rules! key_store {
+    ($store:ty, $row:ty) => {
+        fn data_key_row(row: $row) -> Result<DataKeyRow> {
+            const DOING: &str = "reading a data key's record";
+            let say = |error| failure(DOING, error);
+            let state: String = row.try_get("state").map_err(say)?;
+            let id: String = row.try_get("id").map_err(say)?;
+            let master_key = row.try_get::<Option<Id>, _>("master_key_id").map_err(say)?;
+            let text = row.try_get::<Option<String>, _>("wrapped_key").map_err(say)?;
+            let time = |column: &str| -> Result<Option<Timestamp>> {
+                Ok(row.try_get::<Option<Time>, _>(column).map_err(say)?.and_then(Time::timestamp))
+            };
+            Ok(DataKeyRow {
+                id: id.parse().map_err(|error: Error| error.within(DOING))?,
+                organization: row
+                    .try_get::<Option<Id>, _>("organization_id")
+                    .map_err(say)?
+                    .map(OrganizationId::from),
+                state: KeyState::parse(&state).ok_or_else(|| unknown_state(&id, &state))?,
+                key_check: row.try_get("key_check").map_err(say)?,
+                wrapped: master_key
+                    .zip(text)
+                    .map(|(master_key, text)| WrappedKey { master_key: master_key.into(), text }),
+                created_at: row.try_get::<Time, _>("created_at").map_err(say)?.timestamp_or_epoch(),
+                activated_at: time("activated_at")?,
+                compromised_at: time("compromised_at")?,
+            })
+        }
+
+        fn master_key_row(row: $row) -> Result<MasterKeyRow> {
+            let say = |error| failure("reading a master key's record", error);
+            let state: String = row.try_get("state").map_err(say)?;
+            let id = MasterKeyId::from(row.try_get::<Id, _>("id").map_err(say)?);
+            Ok(MasterKeyRow {
+                id,
+                provider: row.try_get("provider").map_err(say)?,
+                provider_record: row.try_get("provider_record").map_err(say)?,
+                key_check: row.try_get("key_check").map_err(say)?,
+                state: KeyState::parse(&state).ok_or_else(|| unknown_state(&id.to_string(), &state))?,
+                wraps: row.try_get::<i64, _>("wraps").map_err(say)?.cast_unsigned(),
+            })
+        }
+
+        fn unknown_state(id: &str, state: &str) -> Error {
+            Error::new(ErrorKind::Malformed, format!("key {id} is in the unknown state {state:?}"))
+        }
+
+        /// Writes a data key and its material; `false` if the first was refused.
+        async fn write_data_key(connection: &mut Conn, key: &NewDataKey) -> sqlx::Result<bool> {
+            let inserted = sqlx::query(sql::INSERT_DATA_KEY)
+                .bind(key.id.to_string())
+                .bind(key.organization.map(Id::from))
+                .bind(key.key_check.as_slice())
+                .bind(Id::from(key.wrapped.master_key))
+                .execute(&mut *connection)
+                .await?;
+            if inserted.rows_affected() != 1 {
+                return Ok(false);
+            }
+            sqlx::query(sql::INSERT_MATERIAL)
+                .bind(key.id.to_string())
+                .bind(Id::from(key.wrapped.master_key))
+                .bind(key.wrapped.text.as_str())
+                .execute(&mut *connection)
+                .await?;
+            Ok(true)
+        }
+
+        async fn write_master_key(connection: &mut Conn, key: &NewMasterKey) -> sqlx::Result<bool> {
+            sqlx::query(sql::INSERT_MASTER_KEY)
+                .bind(Id::from(key.id))
+                .bind(key.provider.as_str())
+                .bind(key.provider_record.as_str())
+                .bind(key.key_check.as_slice())
+                .execute(connection)
+                .await
+                .map(|done| done.rows_affected() == 1)
+        }
+
+        #[async_trait]
+        impl KeyStore for $store {
+            async fn migrate(&self) -> Result<Vec<MigrationName>> {
+                migrate(&self.pool).await
+            }
+
+            async fn identity(&self) -> Result<Option<Identity>> {
+                const DOING: &str = "reading the vault's identity";
+                let row = sqlx::query(sql::IDENTITY)
+                    .fetch_optional(&self.pool)
+                    .await
+                    .map_err(|error| failure(DOING, error))?;
+                row.map(|row: $row| {
+                    let phase: String = row.try_get(1).map_err(|error| failure(DOING, error))?;
+                    Ok(Identity {
+                        vault: row.try_get::<Id, _>(0).map_err(|error| failure(DOING, error))?.into(),
+                        phase: Phase::parse(&phase).ok_or_else(|| {
+                            Error::new(
+                                ErrorKind::Unsupported,
+                                format!(
+                                    "the vault is in the unknown phase {phase:?}: a newer version wrote it"
+                                ),
+                            )
+                        })?,
+                    })
+                })
+                .transpose()
+            }
+
+            async fn initialize(&self, vault: &NewVault) -> Result<bool> {
+                let (pool, vault) = (self.pool.clone(), vault.clone());
+                to_the_end(async move {
+                    let say = |error| failure("writing the new vault", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    let identity = sqlx::query(sql::INSERT_IDENTITY)
+                        .bind(Id::from(vault.vault))
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    if identity.rows_affected() != 1 {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(false);
+                    }
+                    write_master_key(&mut transaction, &vault.master_key).await.map_err(say)?;
+                    sqlx::query(sql::ACTIVATE_MASTER_KEY)
+                        .bind(Id::from(vault.master_key.id))
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    write_data_key(&mut transaction, &vault.data_key).await.map_err(say)?;
+                    transaction.commit().await.map_err(say)?;
+                    Ok(true)
+                })
+                .await
+            }
+
+            async fn master_keys(&self, on: On<'_>) -> Result<Vec<MasterKeyRow>> {
+                const DOING: &str = "reading the master keys' records";
+                let mut connection = self.connection(DOING, on).await?;
+                let rows = sqlx::query(sql::MASTER_KEYS)
+                    .fetch_all(&mut *connection)
+                    .await
+                    .map_err(|error| failure(DOING, error))?;
+                rows.into_iter().map(master_key_row).collect()
+            }
+
+            async fn insert_master_key(&self, key: &NewMasterKey) -> Result<bool> {
+                const DOING: &str = "recording the master key";
+                let mut connection = self.connection(DOING, On::Pool).await?;
+                write_master_key(&mut connection, key).await.map_err(|error| failure(DOING, error))
+            }
+
+            async fn activate_master_key(&self, id: MasterKeyId) -> Result<()> {
+                let pool = self.pool.clone();
+                to_the_end(async move {
+                    let say = |error| failure("switching the master key", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    for statement in [sql::DEACTIVATE_MASTER_KEY, sql::ACTIVATE_MASTER_KEY] {
+                        sqlx::query(statement)
+                            .bind(Id::from(id))
+                            .execute(&mut *transaction)
+                            .await
+                            .map_err(say)?;
+                    }
+                    transaction.commit().await.map_err(say)
+                })
+                .await
+            }
+
+            async fn data_key(&self, on: On<'_>, id: DataKeyId) -> Result<Option<DataKeyRow>> {
+                const DOING: &str = "reading a data key's record";
+                let mut connection = self.connection(DOING, on).await?;
+                let row = sqlx::query(sql::DATA_KEY)
+                    .bind(id.to_string())
+                    .fetch_optional(&mut *connection)
+                    .await
+                    .map_err(|error| failure(DOING, error))?;
+                row.map(data_key_row).transpose()
+            }
+
+            async fn active_data_key(
+                &self,
+                on: On<'_>,
+                organization: Option<OrganizationId>,
+            ) -> Result<Option<DataKeyRow>> {
+                const DOING: &str = "reading the active data key's record";
+                let mut connection = self.connection(DOING, on).await?;
+                let row = sqlx::query(sql::ACTIVE_DATA_KEY)
+                    .bind(organization.map(Id::from))
+                    .fetch_optional(&mut *connection)
+                    .await
+                    .map_err(|error| failure(DOING, error))?;
+                row.map(data_key_row).transpose()
+            }
+
+            async fn now(&self, clock_offset: Duration) -> Result<Timestamp> {
+                let clock_offset = i64::try_from(clock_offset.whole_microseconds()).unwrap_or(i64::MAX);
+                sqlx::query_scalar::<_, Time>(sql::NOW)
+                    .bind(clock_offset)
+                    .fetch_one(&self.pool)
+                    .await
+                    .map(Time::timestamp_or_epoch)
+                    .map_err(|error| failure("asking the database's time", error))
+            }
+
+            async fn data_keys(&self) -> Result<Vec<DataKeyRow>> {
+                let rows = sqlx::query(sql::DATA_KEYS)
+                    .fetch_all(&self.pool)
+                    .await
+                    .map_err(|error| failure("reading the data keys' records", error))?;
+                rows.into_iter().map(data_key_row).collect()
+            }
+
+            async fn insert_data_key(&self, key: &NewDataKey) -> Result<bool> {
+                let (pool, key) = (self.pool.clone(), key.clone());
+                to_the_end(async move {
+                    let say = |error| failure("recording the data key", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    let inserted = write_data_key(&mut transaction, &key).await.map_err(say)?;
+                    transaction.commit().await.map_err(say)?;
+                    Ok(inserted)
+                })
+                .await
+            }
+
+            async fn switch_data_key(
+                &self,
+                id: DataKeyId,
+                organization: Option<OrganizationId>,
+            ) -> Result<bool> {
+                let pool = self.pool.clone();
+                to_the_end(async move {
+                    let say = |error| failure("switching the data key", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    // Two statements: one with CASE can break the unique index of active keys half-way.
+                    let deactivate = match organization {
+                        None => sqlx::query(sql::DEACTIVATE_SHARED_KEY).bind(id.to_string()),
+                        Some(organization) => sqlx::query(sql::DEACTIVATE_ORGANIZATION_KEY)
+                            .bind(id.to_string())
+                            .bind(Id::from(organization)),
+                    };
+                    deactivate.execute(&mut *transaction).await.map_err(say)?;
+                    let activated = sqlx::query(sql::ACTIVATE_DATA_KEY)
+                        .bind(id.to_string())
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    let switched = activated.rows_affected() == 1;
+                    if switched {
+                        transaction.commit().await.map_err(say)?;
+                    } else {
+                        transaction.rollback().await.map_err(say)?;
+                    }
+                    Ok(switched)
+                })
+                .await
+            }
+
+            async fn register_legacy_key(&self, key_check: [u8; 16], wrapped: &WrappedKey) -> Result<bool> {
+                let (pool, wrapped) = (self.pool.clone(), wrapped.clone());
+                to_the_end(async move {
+                    let say = |error| failure("registering the legacy key", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    let material = sqlx::query(sql::SET_LEGACY_MATERIAL)
+                        .bind(Id::from(wrapped.master_key))
+                        .bind(wrapped.text)
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    let check = sqlx::query(sql::SET_LEGACY_KEY_CHECK)
+                        .bind(key_check.as_slice())
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    let registered = material.rows_affected() == 1 && check.rows_affected() == 1;
+                    if registered {
+                        sqlx::query(sql::SET_PHASE)
+                            .bind(Phase::Observe.as_str())
+                            .bind(Phase::None.as_str())
+                            .execute(&mut *transaction)
+                            .await
+                            .map_err(say)?;
+                        transaction.commit().await.map_err(say)?;
+                    } else {
+                        transaction.rollback().await.map_err(say)?;
+                    }
+                    Ok(registered)
+                })
+                .await
+            }
+
+            async fn swap_material(
+                &self,
+                data_key: DataKeyId,
+                old: &WrappedKey,
+                new: &WrappedKey,
+                check: CheckWrapped,
+            ) -> Result<bool> {
+                let (pool, old, new) = (self.pool.clone(), old.clone(), new.clone());
+                to_the_end(async move {
+                    let say = |error| failure("swapping the wrapped data key", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    let swapped = sqlx::query(sql::SWAP_MATERIAL)
+                        .bind(data_key.to_string())
+                        .bind(old.text)
+                        .bind(Id::from(new.master_key))
+                        .bind(new.text)
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    if swapped.rows_affected() != 1 {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(false);
+                    }
+                    let written: String = sqlx::query_scalar(sql::MATERIAL)
+                        .bind(data_key.to_string())
+                        .fetch_one(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    check(&written)?;
+                    transaction.commit().await.map_err(say)?;
+                    Ok(true)
+                })
+                .await
+            }
+        }
+    };
+}
+pub(super) use key_store;

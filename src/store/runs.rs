@@ -1,0 +1,109 @@
+//! Runs of rotation and rewrap, and their lease: the trait, and the bodies that both dialects share.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use time::Duration;
+
+use super::rows::{EndedRun, Lease, LeaseRequest, RunId};
+use crate::error::Result;
+
+/// The table `vault_rotation_runs`.
+#[async_trait]
+pub(crate) trait RunStore {
+    /// Takes the lease by starting a run, after ending one whose lease has expired.
+    async fn take_lease(&self, request: &LeaseRequest) -> Result<Lease>;
+
+    /// Holds the lease for another `duration`; `false` if the run lost it.
+    async fn renew_lease(&self, run: RunId, clock_offset: Duration, duration: Duration) -> Result<bool>;
+
+    /// Ends a run, which gives the lease back; `false` if the run lost it.
+    async fn finish_run(&self, run: RunId, outcome: &str, counts: &Value) -> Result<bool>;
+
+    /// The last run that ended.
+    async fn last_run(&self) -> Result<Option<EndedRun>>;
+}
+
+/// Implements [`RunStore`] for a dialect's store, given its row type.
+macro_rules! run_store {
+    ($store:ty, $row:ty) => {
+        /// Microseconds, as the statements add them to "now".
+        fn microseconds(duration: Duration) -> i64 {
+            i64::try_from(duration.whole_microseconds()).unwrap_or(i64::MAX)
+        }
+
+        #[async_trait]
+        impl RunStore for $store {
+            async fn take_lease(&self, request: &LeaseRequest) -> Result<Lease> {
+                let say = |error| failure("taking the lease", error);
+                loop {
+                    sqlx::query(sql::END_EXPIRED_RUNS)
+                        .bind(microseconds(request.clock_offset))
+                        .execute(&self.pool)
+                        .await
+                        .map_err(say)?;
+                    let run = sqlx::query_scalar::<_, i64>(sql::START_RUN)
+                        .bind(request.kind.as_str())
+                        .bind(request.owner.as_str())
+                        .bind(microseconds(request.clock_offset + request.duration))
+                        .fetch_optional(&self.pool)
+                        .await
+                        .map_err(say)?;
+                    if let Some(run) = run {
+                        return Ok(Lease::Taken(RunId(run)));
+                    }
+                    let holder: Option<$row> =
+                        sqlx::query(sql::RUNNING).fetch_optional(&self.pool).await.map_err(say)?;
+                    // Without a holder, it gave the lease back between the two statements: ask again.
+                    if let Some(row) = holder {
+                        return Ok(Lease::HeldBy {
+                            owner: row.try_get(0).map_err(say)?,
+                            since: row.try_get::<Time, _>(1).map_err(say)?.timestamp_or_epoch(),
+                        });
+                    }
+                }
+            }
+
+            async fn renew_lease(
+                &self,
+                run: RunId,
+                clock_offset: Duration,
+                duration: Duration,
+            ) -> Result<bool> {
+                sqlx::query(sql::RENEW_RUN)
+                    .bind(run.0)
+                    .bind(microseconds(clock_offset + duration))
+                    .execute(&self.pool)
+                    .await
+                    .map(|done| done.rows_affected() == 1)
+                    .map_err(|error| failure("renewing the lease", error))
+            }
+
+            async fn finish_run(&self, run: RunId, outcome: &str, counts: &Value) -> Result<bool> {
+                sqlx::query(sql::FINISH_RUN)
+                    .bind(run.0)
+                    .bind(outcome)
+                    .bind(sqlx::types::Json(counts))
+                    .execute(&self.pool)
+                    .await
+                    .map(|done| done.rows_affected() == 1)
+                    .map_err(|error| failure("ending the run", error))
+            }
+
+            async fn last_run(&self) -> Result<Option<EndedRun>> {
+                let ended = |row: $row| -> sqlx::Result<EndedRun> {
+                    Ok(EndedRun {
+                        kind: row.try_get(0)?,
+                        finished_at: row.try_get::<Time, _>(1)?.timestamp_or_epoch(),
+                        outcome: row.try_get(2)?,
+                    })
+                };
+                sqlx::query(sql::LAST_RUN)
+                    .fetch_optional(&self.pool)
+                    .await
+                    .and_then(|row| row.map(ended).transpose())
+                    .map_err(|error| failure("reading the last run", error))
+            }
+        }
+    };
+}
+pub(super) use run_store;

@@ -1,0 +1,263 @@
+//! The statements that both dialects share, each with its one definition of "now", and the one definition of the
+//! active key of a row's scope. `$n` is a parameter on both.
+
+/// The active key of the scope of the integration `i`: the organization's own where it has one, else the shared.
+macro_rules! active_key_of_scope {
+    () => {
+        "COALESCE(
+            (SELECT own.id FROM vault_data_keys AS own
+              WHERE own.organization_id = i.organization_id AND own.state = 'active'),
+            (SELECT shared.id FROM vault_data_keys AS shared
+              WHERE shared.organization_id IS NULL AND shared.state = 'active'))"
+    };
+}
+pub(super) use active_key_of_scope;
+
+/// The columns of a credential's row `c` that opening it takes. A text longer than any that the vault writes is
+/// not fetched (1 MiB, the stored format's limit). Only a legacy row needs its integration's organization.
+macro_rules! credential_columns {
+    () => {
+        "c.credential_type,
+         CASE WHEN octet_length(c.credential_data_encrypted) <= 1048576
+              THEN c.credential_data_encrypted ELSE '' END AS stored,
+         c.encryption_key_id,
+         c.expires_at"
+    };
+}
+pub(super) use credential_columns;
+
+/// Which rows `c` of integrations `i` are stale: legacy rows only in the phases that re-encrypt them, and from
+/// then on every value without the prefix of the format.
+macro_rules! is_stale {
+    () => {
+        concat!(
+            "((c.encryption_key_id <> ",
+            $crate::store::sql::active_key_of_scope!(),
+            "
+               AND (c.encryption_key_id <> 'v1'
+                    OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over')))
+              OR (c.encryption_key_id <> 'v1' AND substr(c.credential_data_encrypted, 1, 4) <> 'cv1.'
+                  AND (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over')))"
+        )
+    };
+}
+pub(super) use is_stale;
+
+macro_rules! summaries {
+    ($where:literal) => {
+        concat!(
+            "SELECT i.id, i.organization_id, i.connector_type, c.credential_type, c.encryption_key_id,
+                    c.expires_at, c.created_at, c.updated_at
+               FROM integration_credentials AS c
+               JOIN integrations AS i ON i.id = c.integration_id
+              WHERE ",
+            $where
+        )
+    };
+}
+pub(super) use summaries;
+
+macro_rules! data_keys {
+    ($where:expr) => {
+        concat!(
+            "SELECT k.id, k.organization_id, k.state, k.key_check, k.created_at, k.activated_at, k.compromised_at,
+                    m.master_key_id, m.wrapped_key
+               FROM vault_data_keys AS k
+               LEFT JOIN vault_key_material AS m ON m.data_key_id = k.id
+              WHERE ",
+            $where
+        )
+    };
+}
+pub(super) use data_keys;
+
+/// Defines the shared statements with a dialect's `now` and its unit for an integer of microseconds.
+macro_rules! statements {
+    (now: $now:literal, microsecond: $microsecond:literal) => {
+        use $crate::store::sql::{
+            active_key_of_scope, credential_columns, data_keys, is_stale, summaries,
+        };
+
+        /// Takes no lock but the row's. The key must be the active one of the scope in this statement's snapshot.
+        pub(in $crate::store) const PUT: &str = concat!(
+            "INSERT INTO integration_credentials
+                    (id, integration_id, credential_type, credential_data_encrypted, expires_at,
+                     encryption_key_id, created_at, updated_at)
+             SELECT $1, i.id, $3, $4, $5, $6, ", $now, ", ", $now, "
+               FROM integrations AS i
+              WHERE i.id = $2 AND i.organization_id = $7 AND $6 = ", active_key_of_scope!(), "
+                 ON CONFLICT (integration_id) DO UPDATE
+                SET credential_type = excluded.credential_type,
+                    credential_data_encrypted = excluded.credential_data_encrypted,
+                    expires_at = excluded.expires_at,
+                    encryption_key_id = excluded.encryption_key_id,
+                    updated_at = excluded.updated_at"
+        );
+        /// As `PUT`, and the stored text must begin with the revision.
+        pub(in $crate::store) const UPDATE: &str = concat!(
+            "UPDATE integration_credentials AS c
+                SET credential_type = $2,
+                    credential_data_encrypted = $3,
+                    expires_at = $4,
+                    encryption_key_id = $5,
+                    updated_at = ", $now, "
+               FROM integrations AS i
+              WHERE c.integration_id = $1 AND i.id = c.integration_id AND i.organization_id = $6
+                AND substr(c.credential_data_encrypted, 1, length($7)) = $7
+                AND $5 = ", active_key_of_scope!()
+        );
+        pub(in $crate::store) const GUARD: &str = concat!(
+            "SELECT ", active_key_of_scope!(), " AS active_key,
+                    substr(c.credential_data_encrypted, 1, 63) AS revision
+               FROM integrations AS i
+               LEFT JOIN integration_credentials AS c ON c.integration_id = i.id
+              WHERE i.id = $1 AND i.organization_id = $2"
+        );
+        pub(in $crate::store) const GET: &str = concat!(
+            "SELECT ", credential_columns!(), ",
+                    CASE WHEN c.encryption_key_id = 'v1'
+                         THEN (SELECT i.organization_id FROM integrations AS i WHERE i.id = c.integration_id)
+                         END AS legacy_organization
+               FROM integration_credentials AS c
+              WHERE c.integration_id = $1"
+        );
+        pub(in $crate::store) const ORGANIZATION_OF: &str =
+            "SELECT organization_id FROM integrations WHERE id = $1";
+        pub(in $crate::store) const DELETE: &str =
+            "DELETE FROM integration_credentials
+              WHERE integration_id = $1
+                AND EXISTS (SELECT 1 FROM integrations AS i WHERE i.id = $1 AND i.organization_id = $2)";
+        pub(in $crate::store) const DESCRIBE: &str =
+            summaries!("c.integration_id = $1 AND i.organization_id = $2");
+        pub(in $crate::store) const LIST: &str =
+            summaries!("i.organization_id = $1 ORDER BY i.connector_type, i.id");
+        pub(in $crate::store) const EXPIRING: &str =
+            summaries!("c.expires_at < $1 ORDER BY c.expires_at, c.id LIMIT $2");
+        pub(in $crate::store) const INTEGRATION_OF: &str =
+            "SELECT id FROM integrations WHERE organization_id = $1 AND connector_type = $2";
+        pub(in $crate::store) const CREATE_INTEGRATION: &str = concat!(
+            "INSERT INTO integrations (id, organization_id, user_id, connector_type, status, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, 'active', ", $now, ", ", $now, ")
+                 ON CONFLICT (organization_id, connector_type) DO NOTHING"
+        );
+        pub(in $crate::store) const MOVE_INTEGRATION: &str = concat!(
+            "UPDATE integrations
+                SET organization_id = $2, updated_at = ", $now, "
+              WHERE id = $1 AND organization_id IN ($2, $3)"
+        );
+        /// Runs after `MOVE_INTEGRATION` in its transaction: the scope is the new organization's.
+        pub(in $crate::store) const RESEAL: &str = concat!(
+            "UPDATE integration_credentials AS c
+                SET credential_data_encrypted = $2, encryption_key_id = $3
+               FROM integrations AS i
+              WHERE c.integration_id = $1 AND i.id = c.integration_id
+                AND c.credential_data_encrypted = $4
+                AND $3 = ", active_key_of_scope!()
+        );
+        pub(in $crate::store) const COUNT_BY_KEY: &str =
+            "SELECT encryption_key_id, count(*) AS count FROM integration_credentials
+              GROUP BY encryption_key_id ORDER BY encryption_key_id";
+        pub(in $crate::store) const COUNT_STALE: &str = concat!(
+            "SELECT count(*) FROM integration_credentials AS c
+               JOIN integrations AS i ON i.id = c.integration_id
+              WHERE ", is_stale!()
+        );
+        pub(in $crate::store) const QUARANTINE: &str = concat!(
+            "INSERT INTO vault_quarantine (integration_id, reason, since, stored_sha256)
+             SELECT $1, $2, ", $now, ", $3
+              WHERE EXISTS (SELECT 1 FROM integrations AS i WHERE i.id = $1)
+                 ON CONFLICT (integration_id) DO UPDATE
+                SET reason = excluded.reason, stored_sha256 = excluded.stored_sha256"
+        );
+        pub(in $crate::store) const QUARANTINED: &str =
+            "SELECT integration_id, reason, stored_sha256 FROM vault_quarantine ORDER BY integration_id";
+        pub(in $crate::store) const RELEASE: &str = "DELETE FROM vault_quarantine WHERE integration_id = $1";
+
+        pub(in $crate::store) const NOW: &str = concat!("SELECT ", $now, " + $1", $microsecond);
+        pub(in $crate::store) const IDENTITY: &str = "SELECT vault_id, phase FROM vault_identity";
+        pub(in $crate::store) const INSERT_IDENTITY: &str =
+            "INSERT INTO vault_identity (vault_id) VALUES ($1) ON CONFLICT (singleton) DO NOTHING";
+        pub(in $crate::store) const SET_PHASE: &str =
+            "UPDATE vault_identity SET phase = $1 WHERE phase = $2";
+        pub(in $crate::store) const MASTER_KEYS: &str =
+            "SELECT k.id, k.provider, k.provider_record, k.key_check, k.state,
+                    (SELECT count(*) FROM vault_key_material AS m WHERE m.master_key_id = k.id) AS wraps
+               FROM vault_master_keys AS k
+              ORDER BY k.created_at, k.id";
+        pub(in $crate::store) const INSERT_MASTER_KEY: &str =
+            "INSERT INTO vault_master_keys (id, provider, provider_record, key_check, state)
+             VALUES ($1, $2, $3, $4, 'pre-active')
+                 ON CONFLICT (id) DO NOTHING";
+        pub(in $crate::store) const DEACTIVATE_MASTER_KEY: &str = concat!(
+            "UPDATE vault_master_keys SET state = 'deactivated', deactivated_at = ", $now, "
+              WHERE state = 'active' AND id <> $1"
+        );
+        /// A key that was deactivated may come back: data keys are wrapped by it again.
+        pub(in $crate::store) const ACTIVATE_MASTER_KEY: &str = concat!(
+            "UPDATE vault_master_keys SET state = 'active', activated_at = ", $now, ", deactivated_at = NULL
+              WHERE id = $1 AND state IN ('pre-active', 'deactivated')"
+        );
+        pub(in $crate::store) const DATA_KEY: &str = data_keys!("k.id = $1");
+        pub(in $crate::store) const ACTIVE_DATA_KEY: &str = data_keys!(
+            "k.state = 'active' AND (k.organization_id = $1 OR k.organization_id IS NULL)
+             ORDER BY k.organization_id IS NULL LIMIT 1"
+        );
+        pub(in $crate::store) const DATA_KEYS: &str = data_keys!("1 = 1 ORDER BY k.created_at, k.id");
+        /// Refused, by no row, unless the master key that wrapped it is the active one now.
+        pub(in $crate::store) const INSERT_DATA_KEY: &str =
+            "INSERT INTO vault_data_keys (id, organization_id, state, key_check)
+             SELECT $1, $2, 'pre-active', $3
+              WHERE EXISTS (SELECT 1 FROM vault_master_keys WHERE id = $4 AND state = 'active')
+                 ON CONFLICT DO NOTHING";
+        pub(in $crate::store) const INSERT_MATERIAL: &str =
+            "INSERT INTO vault_key_material (data_key_id, master_key_id, wrapped_key) VALUES ($1, $2, $3)";
+        pub(in $crate::store) const DEACTIVATE_SHARED_KEY: &str = concat!(
+            "UPDATE vault_data_keys SET state = 'deactivated', deactivated_at = ", $now, "
+              WHERE state = 'active' AND organization_id IS NULL AND id <> $1"
+        );
+        pub(in $crate::store) const DEACTIVATE_ORGANIZATION_KEY: &str = concat!(
+            "UPDATE vault_data_keys SET state = 'deactivated', deactivated_at = ", $now, "
+              WHERE state = 'active' AND organization_id = $2 AND id <> $1"
+        );
+        pub(in $crate::store) const ACTIVATE_DATA_KEY: &str = concat!(
+            "UPDATE vault_data_keys SET state = 'active', activated_at = ", $now, "
+              WHERE id = $1 AND state = 'pre-active'"
+        );
+        pub(in $crate::store) const SET_LEGACY_KEY_CHECK: &str =
+            "UPDATE vault_data_keys SET key_check = $1 WHERE id = 'v1' AND state <> 'destroyed'";
+        pub(in $crate::store) const SET_LEGACY_MATERIAL: &str =
+            "UPDATE vault_key_material SET master_key_id = $1, wrapped_key = $2
+              WHERE data_key_id = 'v1' AND wrapped_key IS NULL";
+        pub(in $crate::store) const SWAP_MATERIAL: &str =
+            "UPDATE vault_key_material SET master_key_id = $3, wrapped_key = $4
+              WHERE data_key_id = $1 AND wrapped_key = $2";
+        pub(in $crate::store) const MATERIAL: &str =
+            "SELECT wrapped_key FROM vault_key_material WHERE data_key_id = $1";
+
+        pub(in $crate::store) const END_EXPIRED_RUNS: &str = concat!(
+            "UPDATE vault_rotation_runs SET finished_at = ", $now, ", outcome = 'lease-lost'
+              WHERE finished_at IS NULL AND lease_expires_at < ", $now, " + $1", $microsecond
+        );
+        pub(in $crate::store) const START_RUN: &str = concat!(
+            "INSERT INTO vault_rotation_runs (kind, owner, lease_expires_at)
+             SELECT $1, $2, ", $now, " + $3", $microsecond, "
+              WHERE NOT EXISTS (SELECT 1 FROM vault_rotation_runs WHERE finished_at IS NULL)
+                 ON CONFLICT DO NOTHING
+             RETURNING id"
+        );
+        pub(in $crate::store) const RUNNING: &str =
+            "SELECT owner, started_at FROM vault_rotation_runs WHERE finished_at IS NULL";
+        pub(in $crate::store) const RENEW_RUN: &str = concat!(
+            "UPDATE vault_rotation_runs SET lease_expires_at = ", $now, " + $2", $microsecond, "
+              WHERE id = $1 AND finished_at IS NULL"
+        );
+        pub(in $crate::store) const FINISH_RUN: &str = concat!(
+            "UPDATE vault_rotation_runs SET finished_at = ", $now, ", outcome = $2, counts = $3
+              WHERE id = $1 AND finished_at IS NULL"
+        );
+        pub(in $crate::store) const LAST_RUN: &str =
+            "SELECT kind, finished_at, outcome FROM vault_rotation_runs
+              WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1";
+    };
+}
+pub(super) use statements;

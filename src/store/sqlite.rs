@@ -1,0 +1,242 @@
+//! SQLite: how it connects, spells types and scans and swaps pages.
+
+use std::time::Duration as StdDuration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::{
+    SqliteArgumentsBuffer, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous, SqliteTypeInfo, SqliteValueRef,
+};
+use sqlx::types::Json;
+use sqlx::{Decode, Encode, Row, Sqlite, SqliteConnection, Transaction, Type};
+use time::Duration;
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use super::column::{Id, Time};
+use super::credentials::{CredentialStore, credential_store};
+use super::failure::failure;
+use super::keys::{CheckWrapped, KeyStore, key_store};
+use super::migrate::{self, MigrationName};
+use super::rows::*;
+use super::runs::{RunStore, run_store};
+use super::{Borrowed, Connection, Missing, On, to_the_end};
+use crate::clock::Timestamp;
+use crate::credential::{CredentialType, Summary};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId};
+
+/// The most connections of a pool of our own: readers beside SQLite's one writer.
+const MAX_CONNECTIONS: u32 = 8;
+
+/// How long a writer waits for the one before it.
+const BUSY_TIMEOUT: StdDuration = StdDuration::from_secs(10);
+
+mod sql {
+    crate::store::sql::statements!(now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)", microsecond: "");
+
+    /// By rowid, the order of the table: by id, which is random, each row would be another page of the file.
+    macro_rules! scan {
+        ($where:expr) => {
+            concat!(
+                "SELECT c.rowid AS cursor, c.integration_id, i.organization_id, ",
+                credential_columns!(),
+                ", i.organization_id AS legacy_organization
+                   FROM integration_credentials AS c
+                   JOIN integrations AS i ON i.id = c.integration_id
+                  WHERE c.rowid > $2 AND ",
+                $where,
+                " ORDER BY c.rowid LIMIT $1"
+            )
+        };
+    }
+
+    pub(super) const SCAN_ALL: &str = scan!("1 = 1");
+    pub(super) const SCAN_STALE: &str = scan!(is_stale!());
+    pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
+
+    /// SQLite has one writer: a row that changed since it was read no longer has the old text.
+    pub(super) const SWAP: &str = concat!(
+        "UPDATE integration_credentials AS c
+            SET credential_data_encrypted = n.value ->> 3, encryption_key_id = n.value ->> 4
+           FROM json_each($2) AS n
+           JOIN integrations AS i ON i.id = n.value ->> 0
+          WHERE c.integration_id = n.value ->> 0
+            AND c.credential_data_encrypted = n.value ->> 1
+            AND (c.encryption_key_id <> 'v1' OR c.expires_at IS n.value ->> 2)
+            AND n.value ->> 4 = ",
+        active_key_of_scope!(),
+        "
+            AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.id = $1 AND r.finished_at IS NULL)
+         RETURNING integration_id"
+    );
+}
+
+/// The tables in an SQLite file.
+#[derive(Debug)]
+pub(crate) struct SqliteStore {
+    pool: SqlitePool,
+}
+
+type Conn = SqliteConnection;
+
+impl SqliteStore {
+    /// On the caller's pool, which stays the caller's to close.
+    pub(crate) fn new(pool: SqlitePool) -> Self {
+        Self { pool }
+    }
+
+    /// On a pool of our own: write-ahead log, synchronous FULL, foreign keys on.
+    ///
+    /// # Errors
+    ///
+    /// `NotInitialized` if there is no such file and none is to be made, `Store` if it can't be opened.
+    pub(crate) async fn connect(options: SqliteConnectOptions, missing: Missing) -> Result<Self> {
+        if missing == Missing::Fail && !options.get_filename().exists() {
+            return Err(Error::new(
+                ErrorKind::NotInitialized,
+                format!(
+                    "there is no database at {}; run `credvault init` to make one",
+                    options.get_filename().display()
+                ),
+            ));
+        }
+        let options = options
+            .create_if_missing(missing == Missing::Create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        Self::on_own_pool(SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS), options).await
+    }
+
+    /// In memory, where each connection would have a database of its own: on one, kept for good.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if SQLite fails.
+    pub(crate) async fn in_memory(options: SqliteConnectOptions) -> Result<Self> {
+        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        Self::on_own_pool(pool, options).await
+    }
+
+    async fn on_own_pool(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Result<Self> {
+        pool.test_before_acquire(false)
+            .connect_with(options.foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
+            .await
+            .map(Self::new)
+            .map_err(|error| failure("opening the SQLite database", error))
+    }
+
+    async fn connection<'c>(&self, doing: &str, on: On<'c>) -> Result<Borrowed<'c, Sqlite>> {
+        match on {
+            On::Pool => {
+                self.pool.acquire().await.map(Borrowed::Pooled).map_err(|error| failure(doing, error))
+            }
+            On::Caller(Connection::Sqlite(connection)) => Ok(Borrowed::Callers(connection)),
+            #[cfg(feature = "postgres")]
+            On::Caller(Connection::Postgres(_)) => Err(super::wrong_dialect()),
+        }
+    }
+}
+
+/// Begins a transaction as a writer: one that begins as a reader can't become one beside another writer.
+async fn begin(pool: &SqlitePool) -> sqlx::Result<Transaction<'static, Sqlite>> {
+    pool.begin_with("BEGIN IMMEDIATE").await
+}
+
+async fn migrate(pool: &SqlitePool) -> Result<Vec<MigrationName>> {
+    let mut connection =
+        pool.acquire().await.map_err(|error| failure("opening the SQLite database", error))?;
+    migrate::migrate_sqlite(&mut connection).await
+}
+
+async fn scan(pool: &SqlitePool, rows: Rows, after: Option<Cursor>, limit: u32) -> Result<Vec<ScannedRow>> {
+    let after = match after {
+        Some(Cursor::RowId(id)) => id,
+        _ => i64::MIN,
+    };
+    let statement = match rows {
+        Rows::All => sql::SCAN_ALL,
+        Rows::Stale => sql::SCAN_STALE,
+        Rows::Legacy => sql::SCAN_LEGACY,
+    };
+    let scanned = |row: &SqliteRow| -> sqlx::Result<ScannedRow> {
+        Ok(ScannedRow {
+            cursor: Cursor::RowId(row.try_get("cursor")?),
+            integration: row.try_get::<Id, _>("integration_id")?.into(),
+            organization: row.try_get::<Id, _>("organization_id")?.into(),
+            row: credential_row(row)?,
+        })
+    };
+    sqlx::query(statement)
+        .bind(i64::from(limit))
+        .bind(after)
+        .fetch_all(pool)
+        .await
+        .and_then(|rows| rows.iter().map(scanned).collect())
+        .map_err(|error| failure("reading a page of credentials", error))
+}
+
+async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Vec<IntegrationId>> {
+    let page: Vec<_> = swaps
+        .into_iter()
+        .map(|swap| {
+            (
+                swap.integration.to_string(),
+                swap.old,
+                swap.old_expires_at.map(Timestamp::as_microseconds),
+                swap.new,
+                swap.key.to_string(),
+            )
+        })
+        .collect();
+    let written = sqlx::query_scalar::<_, Id>(sql::SWAP)
+        .bind(run.0)
+        .bind(Json(page))
+        .fetch_all(pool)
+        .await
+        .map_err(|error| failure("writing a page of re-encrypted credentials", error))?;
+    Ok(written.into_iter().map(IntegrationId::from).collect())
+}
+
+credential_store!(SqliteStore, SqliteRow);
+key_store!(SqliteStore, SqliteRow);
+run_store!(SqliteStore, SqliteRow);
+
+impl Type<Sqlite> for Id {
+    fn type_info() -> SqliteTypeInfo {
+        <Hyphenated as Type<Sqlite>>::type_info()
+    }
+}
+
+impl Encode<'_, Sqlite> for Id {
+    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> std::result::Result<IsNull, BoxDynError> {
+        Encode::<Sqlite>::encode(self.0.hyphenated(), buffer)
+    }
+}
+
+impl<'r> Decode<'r, Sqlite> for Id {
+    fn decode(value: SqliteValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        <Hyphenated as Decode<Sqlite>>::decode(value).map(|id| Self(Uuid::from(id)))
+    }
+}
+
+impl Type<Sqlite> for Time {
+    fn type_info() -> SqliteTypeInfo {
+        <i64 as Type<Sqlite>>::type_info()
+    }
+}
+
+impl Encode<'_, Sqlite> for Time {
+    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> std::result::Result<IsNull, BoxDynError> {
+        Encode::<Sqlite>::encode(self.0, buffer)
+    }
+}
+
+impl<'r> Decode<'r, Sqlite> for Time {
+    fn decode(value: SqliteValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        <i64 as Decode<Sqlite>>::decode(value).map(Self)
+    }
+}

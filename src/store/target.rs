@@ -1,0 +1,64 @@
+//! Which store a URL names.
+
+use std::str::FromStr;
+
+#[cfg(feature = "postgres")]
+use sqlx::postgres::PgConnectOptions;
+#[cfg(feature = "sqlite")]
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A database by its URL.
+pub(super) enum Target {
+    #[cfg(feature = "postgres")]
+    Postgres(PgConnectOptions),
+    #[cfg(feature = "sqlite")]
+    Sqlite(SqliteConnectOptions),
+    /// SQLite in memory: gone with its last connection.
+    #[cfg(feature = "sqlite")]
+    SqliteInMemory(SqliteConnectOptions),
+}
+
+impl Target {
+    /// The database at `url`, in the store that its scheme names.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `url` is of no known form, `Unsupported` if this build has no such store.
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        // The URL may hold a password, and so may sqlx's error about it: neither is repeated.
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            #[cfg(feature = "postgres")]
+            return PgConnectOptions::from_str(url).map(Self::Postgres).map_err(|_| {
+                Error::new(ErrorKind::InvalidInput, "the URL of the PostgreSQL database is malformed")
+            });
+            #[cfg(not(feature = "postgres"))]
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this build has no PostgreSQL: build it with the feature postgres",
+            ));
+        }
+        if url.starts_with("sqlite:") {
+            #[cfg(feature = "sqlite")]
+            return match SqliteConnectOptions::from_str(url) {
+                Ok(options) if url.contains(":memory:") || url.contains("mode=memory") => {
+                    Ok(Self::SqliteInMemory(options))
+                }
+                Ok(options) => Ok(Self::Sqlite(options)),
+                Err(_) => {
+                    Err(Error::new(ErrorKind::InvalidInput, "the URL of the SQLite database is malformed"))
+                }
+            };
+            #[cfg(not(feature = "sqlite"))]
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this build has no SQLite: build it with the feature sqlite",
+            ));
+        }
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the database URL begins with none of postgres://, postgresql://, sqlite:",
+        ))
+    }
+}

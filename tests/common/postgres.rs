@@ -1,0 +1,201 @@
+//! A throw-away PostgreSQL server per test process, started by the first test that wants a database.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, Executor, PgConnection, PgPool};
+use uuid::Uuid;
+
+/// An empty database of its own on the server of this process; it goes when the server goes.
+pub struct Database {
+    name: String,
+    url: String,
+}
+
+/// A fresh, empty database.
+pub async fn database() -> Database {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    let cluster = CLUSTER.get_or_init(|| {
+        Cluster::start(|_| vec!["listen_addresses=''".to_owned()]).unwrap_or_else(|why| panic!("{why}"))
+    });
+    cluster.create_database().await
+}
+
+impl Database {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `postgres://postgres@localhost/NAME?host=FOLDER`: by the server's socket, as superuser, without a password.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The same as another role, without a password; roles are the server's, so name them at random.
+    pub fn url_as(&self, role: &str) -> String {
+        self.url.replacen("postgres@", &format!("{role}@"), 1)
+    }
+
+    pub async fn pool(&self) -> PgPool {
+        PgPoolOptions::new().max_connections(10).connect(&self.url).await.expect("the test server is gone")
+    }
+}
+
+/// A server that speaks TLS on 127.0.0.1, with a certificate for `localhost` alone.
+pub struct TlsServer {
+    cluster: Cluster,
+    port: u16,
+}
+
+/// The server with TLS of this process.
+pub async fn tls() -> &'static TlsServer {
+    static SERVER: OnceLock<TlsServer> = OnceLock::new();
+    SERVER.get_or_init(TlsServer::start)
+}
+
+impl TlsServer {
+    fn start() -> Self {
+        // Another process can take the port between our look and the server's: a few tries.
+        let mut why = String::new();
+        for _ in 0..5 {
+            let free = TcpListener::bind("127.0.0.1:0").expect("no port on 127.0.0.1");
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            let started = Cluster::start(|folder| {
+                certify(folder);
+                vec![
+                    "listen_addresses=127.0.0.1".to_owned(),
+                    format!("port={port}"),
+                    "ssl=on".to_owned(),
+                    format!("ssl_cert_file={}", folder.join("server.crt").display()),
+                    format!("ssl_key_file={}", folder.join("server.key").display()),
+                ]
+            });
+            match started {
+                Ok(cluster) => return Self { cluster, port },
+                Err(error) => why = error,
+            }
+        }
+        panic!("{why}");
+    }
+
+    /// A URL to the server's database `postgres` by TCP as superuser, with no TLS parameter yet.
+    pub fn url(&self, host: &str) -> String {
+        format!("postgres://postgres@{host}:{}/postgres", self.port)
+    }
+
+    /// The certificate authority that signed the server's certificate, as a PEM file.
+    pub fn ca(&self) -> PathBuf {
+        self.cluster.folder.join("ca.crt")
+    }
+
+    /// Another one, that signed nothing.
+    pub fn other_ca(&self) -> PathBuf {
+        self.cluster.folder.join("other-ca.crt")
+    }
+}
+
+/// Writes `ca.crt`, `server.crt`, `server.key` and `other-ca.crt` to `folder`.
+fn certify(folder: &Path) {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.pem(), Issuer::new(params, key))
+    };
+    let (ca, issuer) = authority("the test's authority");
+    let (other_ca, _) = authority("another authority");
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    std::fs::write(folder.join("ca.crt"), ca).unwrap();
+    std::fs::write(folder.join("other-ca.crt"), other_ca).unwrap();
+    std::fs::write(folder.join("server.crt"), certificate.pem()).unwrap();
+    // The server refuses a key that others may read.
+    let key_file = folder.join("server.key");
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+struct Cluster {
+    folder: PathBuf,
+    /// `cluster.sh`, which stops the server when this process is gone, and with it the pipe to its input.
+    _supervisor: Child,
+}
+
+impl Cluster {
+    /// Starts a server in a new folder, with the settings that `prepare` returns after it has filled the folder.
+    fn start(prepare: impl FnOnce(&Path) -> Vec<String>) -> Result<Self, String> {
+        // A socket's path is 107 bytes at most, and the server's user must get to it: not TMPDIR.
+        let folder = tempfile::Builder::new().prefix("credvault-pg-").tempdir_in("/tmp").unwrap().keep();
+        let mut supervisor = Command::new("sh")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/cluster.sh"))
+            .arg(binaries())
+            .arg(&folder)
+            .args([
+                "fsync=off",
+                "full_page_writes=off",
+                "max_connections=200",
+                "max_prepared_transactions=20",
+            ])
+            .args(prepare(&folder))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // An interrupt from the keyboard must not reach it before it has cleaned up.
+            .process_group(0)
+            .spawn()
+            .expect("no sh");
+        let mut answer = BufReader::new(supervisor.stdout.take().unwrap());
+        let mut first = String::new();
+        answer.read_line(&mut first).unwrap();
+        if first == "ready\n" {
+            return Ok(Self { folder, _supervisor: supervisor });
+        }
+        answer.read_to_string(&mut first).unwrap();
+        Err(format!("PostgreSQL did not start: {first}"))
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.folder.display())
+    }
+
+    async fn create_database(&self) -> Database {
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let mut connection =
+            PgConnection::connect(&self.url("postgres")).await.expect("the test server is not there");
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+        connection.execute(sqlx::AssertSqlSafe(create)).await.expect("no database");
+        let url = self.url(&name);
+        Database { name, url }
+    }
+}
+
+/// The folder of PostgreSQL's server programs: CREDVAULT_POSTGRES_BIN, else by PATH, else the newest of Debian's.
+fn binaries() -> PathBuf {
+    if let Some(folder) = std::env::var_os("CREDVAULT_POSTGRES_BIN") {
+        return folder.into();
+    }
+    let has_server = |folder: &PathBuf| folder.join("initdb").exists() && folder.join("pg_ctl").exists();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(folder) = std::env::split_paths(&path).find(has_server) {
+        return folder;
+    }
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = installed
+        .map(|version| version.path().join("bin"))
+        .filter(has_server)
+        .max_by_key(|bin| bin.parent().and_then(|v| v.file_name()?.to_str()?.parse::<u32>().ok()));
+    newest.unwrap_or_else(|| {
+        panic!("no PostgreSQL server found: apt-get install postgresql, or set CREDVAULT_POSTGRES_BIN to its programs")
+    })
+}
