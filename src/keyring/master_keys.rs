@@ -1,0 +1,115 @@
+//! The unlocked master keys of a process, and the providers that unlock them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::crypto::key::{KeyCheck, MasterKey};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{MasterKeyId, VaultId};
+use crate::provider::{MasterKeyProvider, ProviderContext, ProviderRecord};
+use crate::store::{KeyState, MasterKeyRow, On, Store};
+
+/// The master keys that the given providers hold, unlocked as they are needed and kept as long as the vault.
+#[derive(Debug)]
+pub(crate) struct MasterKeys {
+    vault: VaultId,
+    providers: Vec<Arc<dyn MasterKeyProvider>>,
+    unlocked: RwLock<HashMap<MasterKeyId, Arc<MasterKey>>>,
+}
+
+impl MasterKeys {
+    pub(crate) fn new(vault: VaultId, providers: Vec<Arc<dyn MasterKeyProvider>>) -> Self {
+        Self { vault, providers, unlocked: RwLock::default() }
+    }
+
+    /// Unlocks the active master key and each one that still wraps something.
+    ///
+    /// # Errors
+    ///
+    /// `KeyUnavailable` if none of the providers holds such a key, `KeyMismatch` if what one holds isn't that key,
+    /// `NotInitialized` if no master key is active.
+    pub(crate) async fn unlock_all(&self, store: &dyn Store) -> Result<()> {
+        let rows = store.master_keys(On::Pool).await?;
+        if !rows.iter().any(|row| row.state == KeyState::Active) {
+            return Err(Error::new(ErrorKind::NotInitialized, "the vault has no active master key"));
+        }
+        for row in rows.iter().filter(|row| row.state == KeyState::Active || row.wraps > 0) {
+            self.unlock(row).await?;
+        }
+        Ok(())
+    }
+
+    /// The master key `id`; the rows are read again if it isn't unlocked yet, as after a rewrap.
+    ///
+    /// # Errors
+    ///
+    /// As [`unlock_all`](Self::unlock_all).
+    pub(crate) async fn get(&self, store: &dyn Store, on: On<'_>, id: MasterKeyId) -> Result<Arc<MasterKey>> {
+        if let Some(key) = self.held(id) {
+            return Ok(key);
+        }
+        let rows = store.master_keys(on).await?;
+        let row = rows.iter().find(|row| row.id == id).ok_or_else(|| {
+            Error::new(ErrorKind::KeyUnavailable, format!("master key {id} is not in this vault"))
+        })?;
+        self.unlock(row).await
+    }
+
+    /// Keeps a master key that a provider has just created, beside its provider, so that both are found later.
+    pub(crate) fn hold(&self, key: MasterKey) -> Arc<MasterKey> {
+        let key = Arc::new(key);
+        self.unlocked.write().unwrap_or_else(PoisonError::into_inner).insert(key.id(), Arc::clone(&key));
+        key
+    }
+
+    fn held(&self, id: MasterKeyId) -> Option<Arc<MasterKey>> {
+        self.unlocked.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Unlocks the key of a row with the first provider whose key passes the row's key check.
+    async fn unlock(&self, row: &MasterKeyRow) -> Result<Arc<MasterKey>> {
+        if let Some(key) = self.held(row.id) {
+            return Ok(key);
+        }
+        let mut refusal = None;
+        for provider in self.providers.iter().filter(|provider| provider.opens(&row.provider)) {
+            match unlock_with(provider.as_ref(), self.vault, row).await {
+                Ok(key) => return Ok(self.hold(key)),
+                // What says most: a wrong key, or a provider that failed, before one that hasn't got the key.
+                Err(error) if error.kind() == ErrorKind::KeyUnavailable => refusal = refusal.or(Some(error)),
+                Err(error) => refusal = Some(error),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::KeyUnavailable,
+                format!(
+                    "master key {} ({}) is needed, and no master key of that kind was given",
+                    row.id, row.provider
+                ),
+            )
+        }))
+    }
+}
+
+/// Unlocks the key of a row with one provider, and holds it to the row's key check.
+///
+/// # Errors
+///
+/// `KeyMismatch` if the provider's key isn't the row's; else the provider's.
+pub(crate) async fn unlock_with(
+    provider: &dyn MasterKeyProvider,
+    vault: VaultId,
+    row: &MasterKeyRow,
+) -> Result<MasterKey> {
+    let context = ProviderContext { vault_id: vault, master_key_id: row.id };
+    let record = ProviderRecord::new(row.provider_record.clone())?;
+    let key = provider.unlock(&record, &context).await?;
+    match KeyCheck::from_slice(&row.key_check) {
+        Some(check) if key.id() == row.id && key.verify(vault, &check) => Ok(key),
+        _ => Err(Error::new(
+            ErrorKind::KeyMismatch,
+            format!("the master key given is not master key {} of this vault", row.id),
+        )),
+    }
+}

@@ -1,0 +1,91 @@
+//! The lease of a run: a row with an owner, an expiry and a fencing number, so that it works through a pooler and
+//! outlives no process for long.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use time::Duration;
+
+use super::report::Outcome;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{self, LeaseRequest, RunId, RunKind, Store};
+
+/// How long a run keeps its lease without renewing it: longer than any page takes, and as long as others wait for one
+/// that was killed.
+const DURATION: Duration = Duration::seconds(60);
+
+/// The lease of a running job.
+#[derive(Debug)]
+pub(super) struct Lease {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    run: RunId,
+}
+
+/// A lease, or who else has it.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Ours(Lease),
+    HeldBy(Outcome),
+}
+
+impl Lease {
+    pub(super) async fn take(
+        store: &Arc<dyn Store>,
+        clock: &Arc<dyn Clock>,
+        kind: RunKind,
+        owner: &str,
+    ) -> Result<Taken> {
+        let request =
+            LeaseRequest { kind, owner: owner.to_owned(), clock_offset: clock.offset(), duration: DURATION };
+        Ok(match store.take_lease(&request).await? {
+            store::Lease::Taken(run) => {
+                Taken::Ours(Self { store: Arc::clone(store), clock: Arc::clone(clock), run })
+            }
+            store::Lease::HeldBy { owner, since } => {
+                Taken::HeldBy(Outcome::HeldBy { owner, since: since.to_offset_date_time() })
+            }
+        })
+    }
+
+    /// The run's number, which fences off a run that lost its lease.
+    pub(super) fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// Holds the lease for another while.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if another run has taken over.
+    pub(super) async fn renew(&self) -> Result<()> {
+        match self.store.renew_lease(self.run, self.clock.offset(), DURATION).await? {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::LeaseLost,
+                format!("run {} has lost its lease to another process", self.run.0),
+            )),
+        }
+    }
+
+    /// Ends the run with its outcome, which gives the lease back.
+    ///
+    /// # Errors
+    ///
+    /// As [`renew`](Self::renew).
+    pub(super) async fn finish(self, outcome: &str, counts: Value) -> Result<()> {
+        match self.store.finish_run(self.run, outcome, &counts).await? {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::LeaseLost,
+                format!("run {} has lost its lease to another process", self.run.0),
+            )),
+        }
+    }
+}
+
+/// Who runs a job, unless the caller says more.
+pub(super) fn default_owner() -> String {
+    format!("process {}", std::process::id())
+}

@@ -1,0 +1,190 @@
+//! Rewrap: all data keys under another master key. Its cost grows with the number of data keys; no row is touched.
+
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::lease::{Lease, Taken, default_owner};
+use super::report::{Outcome, RewrapReport};
+use crate::clock::Clock;
+use crate::crypto::key::{KeyCheck, MasterKey};
+use crate::envelope::{Nonce, WrapContext, unwrap_key, wrap_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{MasterKeyId, VaultId};
+use crate::keyring::{Keyring, unlock_with};
+use crate::provider::{MasterKeyProvider, ProviderContext};
+use crate::store::{
+    CheckWrapped, DataKeyRow, KeyState, MasterKeyRow, NewMasterKey, On, RunKind, Store, WrappedKey,
+};
+
+/// A rewrap to run: from [`Vault::rewrap`](crate::Vault::rewrap).
+pub struct Rewrap {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    to: Arc<dyn MasterKeyProvider>,
+    owner: String,
+}
+
+impl Rewrap {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        to: Arc<dyn MasterKeyProvider>,
+    ) -> Self {
+        Self { store, keyring, clock, to, owner: default_owner() }
+    }
+
+    /// Says who runs this, for others who find the lease taken.
+    #[must_use]
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = owner.into();
+        self
+    }
+
+    /// Makes the provider's master key the active one and wraps every data key by it. Services that were given the new
+    /// key beside the old one follow without a restart.
+    ///
+    /// # Errors
+    ///
+    /// What the provider gives; `KeyMismatch` if its key has the id of another; `LeaseLost` if another process took
+    /// over; `Tampered` if a data key doesn't unwrap; `Store` if the database fails. Run it again: it goes on where it
+    /// was.
+    #[tracing::instrument(skip_all, err(level = "debug"))]
+    pub async fn run(self) -> Result<RewrapReport> {
+        let lease = match Lease::take(&self.store, &self.clock, RunKind::Rewrap, &self.owner).await? {
+            Taken::Ours(lease) => lease,
+            Taken::HeldBy(outcome) => {
+                let master_key = self.active().await?.id;
+                return Ok(RewrapReport { outcome, master_key, rewrapped: 0, already_current: 0 });
+            }
+        };
+        match self.run_leased(&lease).await {
+            Ok(report) => {
+                lease.finish(report.outcome.as_str(), report.counts()).await?;
+                Ok(report)
+            }
+            Err(error) => {
+                // The first error is the one to report; a lease that can't be given back expires.
+                drop(lease.finish("failed", serde_json::json!({ "error": error.kind().to_string() })).await);
+                Err(error)
+            }
+        }
+    }
+
+    async fn run_leased(&self, lease: &Lease) -> Result<RewrapReport> {
+        let master = self.new_master_key().await?;
+        self.store.activate_master_key(master.id()).await?;
+        tracing::info!(master_key = %master.id(), "switched to the master key");
+        let mut report = RewrapReport {
+            outcome: Outcome::Complete,
+            master_key: master.id(),
+            rewrapped: 0,
+            already_current: 0,
+        };
+        loop {
+            let keys = self.store.data_keys().await?;
+            let wrapped_by = |key: &DataKeyRow| key.wrapped.as_ref().map(|wrapped| wrapped.master_key);
+            let (mut left, mut current) = (0, 0);
+            for key in &keys {
+                match wrapped_by(key) {
+                    Some(id) if id == master.id() => current += 1,
+                    Some(_) => {
+                        lease.renew().await?;
+                        left += 1;
+                        report.rewrapped += u64::from(self.rewrap(key, &master).await?);
+                    }
+                    None => {}
+                }
+            }
+            if left == 0 {
+                report.already_current = current - report.rewrapped;
+                return Ok(report);
+            }
+        }
+    }
+
+    /// The provider's master key, recorded, read back and held to its key check: the one that a rewrap made which ended
+    /// early, or a new one.
+    async fn new_master_key(&self) -> Result<Arc<MasterKey>> {
+        let (store, vault) = (self.store.as_ref(), self.keyring.vault());
+        let active = self.active().await?;
+        let unfinished =
+            store.master_keys(On::Pool).await?.iter().any(|key| key.id != active.id && key.wraps > 0);
+        if unfinished
+            && self.to.opens(&active.provider)
+            && let Ok(key) = unlock_with(self.to.as_ref(), vault, &active).await
+        {
+            return Ok(self.keyring.master_keys().hold(key));
+        }
+        let context = ProviderContext { vault_id: vault, master_key_id: MasterKeyId::from(Uuid::now_v7()) };
+        let (key, record) = self.to.create(&context).await?;
+        let row = NewMasterKey {
+            id: key.id(),
+            provider: self.to.kind().to_owned(),
+            provider_record: record.as_str().to_owned(),
+            key_check: *key.key_check(vault).as_bytes(),
+        };
+        store.insert_master_key(&row).await?;
+        let rows = store.master_keys(On::Pool).await?;
+        let row = rows.iter().find(|row| row.id == key.id()).ok_or_else(|| {
+            Error::new(ErrorKind::Store, format!("master key {} was recorded and is not there", key.id()))
+        })?;
+        if row.state == KeyState::Destroyed {
+            return Err(Error::new(ErrorKind::Refused, format!("master key {} is destroyed", row.id)));
+        }
+        let key = unlock_with(self.to.as_ref(), vault, row).await?;
+        Ok(self.keyring.master_keys().hold(key))
+    }
+
+    async fn active(&self) -> Result<MasterKeyRow> {
+        let rows = self.store.master_keys(On::Pool).await?;
+        rows.into_iter()
+            .find(|key| key.state == KeyState::Active)
+            .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))
+    }
+
+    /// Wraps one data key anew, checked in memory, and again as the database has it before the commit.
+    async fn rewrap(&self, row: &DataKeyRow, master: &Arc<MasterKey>) -> Result<bool> {
+        let (Some(old), Some(check)) =
+            (&row.wrapped, row.key_check.as_deref().and_then(KeyCheck::from_slice))
+        else {
+            return Ok(false);
+        };
+        let vault = self.keyring.vault();
+        let key = self.keyring.unwrap(On::Pool, row).await?;
+        let context = WrapContext { vault, data_key: row.id, organization: row.organization };
+        let text = wrap_key(master, Nonce::draw()?, &context, &key)?;
+        drop(key);
+        holds(master, vault, &context, &check, &text)?;
+        let new = WrappedKey { master_key: master.id(), text };
+        let master = Arc::clone(master);
+        let judge: CheckWrapped = Box::new(move |text| holds(&master, vault, &context, &check, text));
+        self.store.swap_material(row.id, old, &new, judge).await
+    }
+}
+
+/// Holds a wrapped key to its key check.
+fn holds(
+    master: &MasterKey,
+    vault: VaultId,
+    context: &WrapContext,
+    check: &KeyCheck,
+    text: &str,
+) -> Result<()> {
+    if unwrap_key(master, context, text)?.verify(vault, check) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Tampered,
+        format!("data key {}: what was wrapped is another key", context.data_key),
+    ))
+}
+
+impl fmt::Debug for Rewrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rewrap").field("to", &self.to).finish_non_exhaustive()
+    }
+}

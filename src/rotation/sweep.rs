@@ -1,0 +1,214 @@
+//! Re-encryption: sweeps over the stale rows, page by page, until one finds nothing to do.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+
+use super::lease::Lease;
+use super::report::Progress;
+use crate::envelope::{Nonce, RowContext, key_of, reencrypt};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{IntegrationId, OrganizationId};
+use crate::keyring::Keyring;
+use crate::store::{KeyState, QuarantinedRow, Rows, ScannedRow, Store, Swap};
+
+/// How long sweeps go on that find only rows which other transactions hold.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// The pause before the next sweep after one that wrote nothing.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// One rotation's sweeps.
+pub(super) struct Sweeper<'r> {
+    store: &'r dyn Store,
+    keyring: &'r Keyring,
+    lease: &'r Lease,
+    batch_size: u32,
+    on_progress: &'r (dyn Fn(Progress) + Send + Sync),
+    progress: Progress,
+    lost: u64,
+    already_current: u64,
+    /// The rows in quarantine, by the hash of the text that didn't open.
+    quarantined: HashMap<IntegrationId, [u8; 32]>,
+    /// The organizations that have an active key of their own.
+    own_keys: HashSet<OrganizationId>,
+}
+
+/// What a sweep did.
+#[derive(Default)]
+struct Sweep {
+    written: u64,
+    lost: u64,
+}
+
+impl<'r> Sweeper<'r> {
+    pub(super) async fn new(
+        store: &'r dyn Store,
+        keyring: &'r Keyring,
+        lease: &'r Lease,
+        batch_size: u32,
+        on_progress: &'r (dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Self> {
+        let mut quarantined = HashMap::new();
+        for row in store.quarantined().await? {
+            quarantined.insert(row.integration, row.stored_sha256);
+        }
+        let rows: u64 = store.count_by_key().await?.iter().map(|count| count.rows).sum();
+        let stale = store.count_stale().await?;
+        Ok(Self {
+            store,
+            keyring,
+            lease,
+            batch_size,
+            on_progress,
+            progress: Progress { re_encrypted: 0, stale },
+            lost: 0,
+            already_current: rows.saturating_sub(stale),
+            quarantined,
+            own_keys: HashSet::new(),
+        })
+    }
+
+    pub(super) fn re_encrypted(&self) -> u64 {
+        self.progress.re_encrypted
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    pub(super) fn already_current(&self) -> u64 {
+        self.already_current
+    }
+
+    /// Sweeps until one finds nothing but rows in quarantine; gives the number of rows that were left because others
+    /// held them to the end.
+    pub(super) async fn sweep_until_nothing_is_left(&mut self) -> Result<u64> {
+        self.release_rows_that_changed().await?;
+        let mut last_progress = Instant::now();
+        loop {
+            let sweep = self.sweep().await?;
+            if sweep.written == 0 && sweep.lost == 0 {
+                return Ok(0);
+            }
+            if sweep.written > 0 {
+                last_progress = Instant::now();
+            } else if last_progress.elapsed() >= MAX_WAIT {
+                return Ok(sweep.lost);
+            } else {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// One pass over the stale rows.
+    async fn sweep(&mut self) -> Result<Sweep> {
+        self.own_keys = self
+            .store
+            .data_keys()
+            .await?
+            .into_iter()
+            .filter(|key| key.state == KeyState::Active)
+            .filter_map(|key| key.organization)
+            .collect();
+        let mut sweep = Sweep::default();
+        let mut after = None;
+        loop {
+            self.lease.renew().await?;
+            let page = self.store.scan(Rows::Stale, after, self.batch_size).await?;
+            let Some(last) = page.last() else { return Ok(sweep) };
+            after = Some(last.cursor);
+            let swaps = self.reencrypt_page(&page).await?;
+            if swaps.is_empty() {
+                continue;
+            }
+            let tried = swaps.len() as u64;
+            let written = self.store.swap(self.lease.run(), swaps).await?;
+            sweep.written += written.len() as u64;
+            sweep.lost += tried - written.len() as u64;
+            self.lost += tried - written.len() as u64;
+            self.progress.re_encrypted += written.len() as u64;
+            for integration in written {
+                if self.quarantined.remove(&integration).is_some() {
+                    self.store.release(integration).await?;
+                }
+            }
+            (self.on_progress)(self.progress);
+        }
+    }
+
+    /// Seals each row of a page under the active key of its scope; what doesn't open goes into quarantine.
+    async fn reencrypt_page(&mut self, page: &[ScannedRow]) -> Result<Vec<Swap>> {
+        let mut swaps = Vec::with_capacity(page.len());
+        for (row, nonce) in page.iter().zip(Nonce::draw_many(page.len())?) {
+            if self.quarantined.get(&row.integration) == Some(&sha256(&row.row.stored)) {
+                continue;
+            }
+            match self.reencrypt(row, nonce).await {
+                Ok(swap) => swaps.push(swap),
+                Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+                Err(error) => self.quarantine(row, &error).await?,
+            }
+        }
+        Ok(swaps)
+    }
+
+    async fn reencrypt(&self, scanned: &ScannedRow, nonce: Nonce) -> Result<Swap> {
+        let row = &scanned.row;
+        let from = self.keyring.opening_key(key_of(&row.stored, &row.key_column)?).await?;
+        let scope = self.own_keys.contains(&scanned.organization).then_some(scanned.organization);
+        let to = self.keyring.scope_key(scope).await?;
+        let context = RowContext {
+            organization: scanned.organization,
+            integration: scanned.integration,
+            credential_type: &row.credential_type,
+        };
+        let new = reencrypt(&from, &to, nonce, &context, &row.stored, row.expires_at)?;
+        Ok(Swap {
+            integration: scanned.integration,
+            old: row.stored.clone(),
+            old_expires_at: row.expires_at,
+            new,
+            key: to.id(),
+        })
+    }
+
+    /// Lists a row that didn't open, unless it was changed meanwhile.
+    async fn quarantine(&mut self, scanned: &ScannedRow, error: &Error) -> Result<()> {
+        let now = self.store.get(scanned.integration).await?;
+        let holder = self.store.organization_of(scanned.integration).await?;
+        let stands =
+            now.is_some_and(|row| row.stored == scanned.row.stored) && holder == Some(scanned.organization);
+        if !stands {
+            return Ok(());
+        }
+        tracing::warn!(integration = %scanned.integration, reason = %error.kind(), "row put in quarantine");
+        let row = QuarantinedRow {
+            integration: scanned.integration,
+            reason: error.kind().to_string(),
+            stored_sha256: sha256(&scanned.row.stored),
+        };
+        self.store.quarantine(&row).await?;
+        self.quarantined.insert(row.integration, row.stored_sha256);
+        Ok(())
+    }
+
+    /// Takes rows out of quarantine whose stored text is another now, or that are gone: they are tried again.
+    async fn release_rows_that_changed(&mut self) -> Result<()> {
+        let quarantined: Vec<_> = self.quarantined.iter().map(|(id, hash)| (*id, *hash)).collect();
+        for (integration, hash) in quarantined {
+            let row = self.store.get(integration).await?;
+            if row.is_none_or(|row| sha256(&row.stored) != hash) {
+                self.store.release(integration).await?;
+                self.quarantined.remove(&integration);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sha256(stored: &str) -> [u8; 32] {
+    Sha256::digest(stored.as_bytes()).into()
+}

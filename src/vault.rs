@@ -1,0 +1,176 @@
+//! The vault: opens a database with its master keys, and hands out what works on it.
+
+mod builder;
+mod init;
+mod keys;
+mod organization;
+mod status;
+mod verify;
+
+use std::fmt;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::clock::{Clock, Timestamp};
+use crate::credential::Summary;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{IntegrationId, OrganizationId, VaultId};
+use crate::keyring::Keyring;
+use crate::provider::MasterKeyProvider;
+use crate::rotation::{Adoption, LegacySalt, Rewrap, Rotation};
+use crate::store::Store;
+
+pub use builder::VaultBuilder;
+pub use keys::Keys;
+pub use organization::Organization;
+pub use status::{MasterKeySummary, Status};
+pub use verify::{Finding, MAX_FINDINGS, Problem, Verification, Verify};
+
+/// A vault in a database: cheap to clone, to be shared by all of a process.
+///
+/// ```
+/// # #[cfg(feature = "sqlite")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("sqlite:{}", folder.path().join("vault.db").display());
+/// # let key = folder.path().join("master.key");
+/// # credvault::provider::KeyFile::generate(&key)?;
+/// # let master_key = format!("file:{}", key.display());
+/// # credvault::Vault::builder().url(&url).master_key(&master_key)?.create_if_missing().build().await?;
+/// # let organization_id = uuid::Uuid::new_v4();
+/// use credvault::{Credential, CredentialType, Vault};
+///
+/// let vault = Vault::open(&url, &master_key).await?;
+/// let organization = vault.organization(organization_id);
+/// let integration = organization.ensure_integration("github").await?;
+///
+/// let token = Credential::new(CredentialType::token()).with_field("access_token", "ghp_…");
+/// organization.put(integration, &token).await?;
+/// let stored = organization.get(integration).await?.expect("it was just put");
+/// # assert!(stored.credential.field("access_token").is_some());
+/// # Ok(())
+/// # })
+/// # }
+/// # #[cfg(not(feature = "sqlite"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone)]
+pub struct Vault(Arc<Inner>);
+
+struct Inner {
+    id: VaultId,
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Vault {
+    /// Opens the vault in the database at `url` (`postgres://…` or `sqlite:PATH`) with the master key that
+    /// `master_key` says (see [`provider::from_spec`](crate::provider::from_spec)).
+    ///
+    /// Never creates or migrates anything; see [`VaultBuilder::create_if_missing`] for that.
+    ///
+    /// # Errors
+    ///
+    /// `NotInitialized` if the database holds no vault; `KeyUnavailable` if a master key that is needed is missing;
+    /// `KeyMismatch` if the one given is another; `Store` if the database can't be reached.
+    pub async fn open(url: &str, master_key: &str) -> Result<Self> {
+        Self::builder().url(url).master_key(master_key)?.build().await
+    }
+
+    /// Begins to open or create a vault.
+    #[must_use]
+    pub fn builder() -> VaultBuilder {
+        VaultBuilder::default()
+    }
+
+    /// The vault's id.
+    #[must_use]
+    pub fn id(&self) -> VaultId {
+        self.0.id
+    }
+
+    /// The credentials of one organization.
+    #[must_use]
+    pub fn organization(&self, id: impl Into<OrganizationId>) -> Organization {
+        Organization::new(self.clone(), id.into())
+    }
+
+    /// Moves an integration and its credential from one organization to another.
+    ///
+    /// The integration may be the new organization's already, as after a change by hand. Its credential is sealed
+    /// anew, for the new organization.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the integration isn't of either organization, or has no credential; `Refused` if the new
+    /// organization has an integration with that connector; `Conflict` if the credential kept changing; what
+    /// [`Organization::get`] gives if the credential doesn't open.
+    pub async fn transfer(
+        &self,
+        integration: impl Into<IntegrationId>,
+        from: impl Into<OrganizationId>,
+        to: impl Into<OrganizationId>,
+    ) -> Result<()> {
+        organization::transfer(self, integration.into(), from.into(), to.into()).await
+    }
+
+    /// The credentials that expire before a moment, soonest first, at most `limit`; nothing is opened.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a moment outside the years 0001 to 9999, `Store` if the database fails.
+    pub async fn expiring(&self, before: OffsetDateTime, limit: u32) -> Result<Vec<Summary>> {
+        let before = Timestamp::floor(before).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "the moment lies in the years 0001 to 9999 UTC")
+        })?;
+        self.0.store.expiring(before, limit).await
+    }
+
+    /// The data keys.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.clone())
+    }
+
+    /// A rotation of data keys: new keys where they are due, every row under the active key of its scope.
+    #[must_use]
+    pub fn rotation(&self) -> Rotation {
+        Rotation::new(Arc::clone(&self.0.store), Arc::clone(&self.0.keyring), Arc::clone(&self.0.clock))
+    }
+
+    /// A rewrap of all data keys under the master key of another provider. No row is touched.
+    #[must_use]
+    pub fn rewrap(&self, to: Arc<dyn MasterKeyProvider>) -> Rewrap {
+        Rewrap::new(Arc::clone(&self.0.store), Arc::clone(&self.0.keyring), Arc::clone(&self.0.clock), to)
+    }
+
+    /// The adoption of the rows that another service sealed under a key made from `salt`.
+    #[must_use]
+    pub fn adoption(&self, salt: LegacySalt) -> Adoption {
+        Adoption::new(Arc::clone(&self.0.store), Arc::clone(&self.0.keyring), salt)
+    }
+
+    /// A check of every key and every row; nothing is written, and no secret shown.
+    #[must_use]
+    pub fn verify(&self) -> Verify {
+        Verify::new(self.clone())
+    }
+
+    /// What an operator asks of a vault: its keys, its rows, what remains to be done.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the database fails.
+    pub async fn status(&self) -> Result<Status> {
+        status::status(self).await
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("id", &self.0.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,354 @@
+//! One organization's credentials: every call here carries whose they are.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::Vault;
+use crate::credential::{Credential, Revision, Stored, Summary};
+use crate::crypto::key::SealingKey;
+use crate::envelope::{Nonce, RowContext, key_of, open_credential, seal_credential};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{IntegrationId, OrganizationId};
+use crate::store::{Connection, CredentialRow, On, SealedRow};
+
+/// How often a call that lost a race is made again before it says so.
+const ATTEMPTS: usize = 3;
+
+/// The longest name of a connector: the width of the column.
+const MAX_CONNECTOR_CHARS: usize = 50;
+
+/// The credentials of one organization: from [`Vault::organization`], cheap to clone.
+///
+/// Calls may be dropped at any await: what was written stands whole, or not at all, and no connection is left in a
+/// transaction.
+#[derive(Clone)]
+pub struct Organization {
+    vault: Vault,
+    id: OrganizationId,
+}
+
+/// What a write expects to find.
+#[derive(Clone, Copy)]
+enum Expected<'r> {
+    Anything,
+    Revision(&'r Revision),
+}
+
+impl Organization {
+    pub(super) fn new(vault: Vault, id: OrganizationId) -> Self {
+        Self { vault, id }
+    }
+
+    /// The organization's id.
+    #[must_use]
+    pub fn id(&self) -> OrganizationId {
+        self.id
+    }
+
+    /// Stores a credential in place of the one before it, and gives its revision. One statement.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` beyond the documented limits; `NotFound` unless the integration is the organization's;
+    /// `Store` if the database fails, after which the credential may or may not have been stored.
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn put(
+        &self,
+        integration: impl Into<IntegrationId>,
+        credential: &Credential,
+    ) -> Result<Revision> {
+        self.write(On::Pool, integration.into(), credential, Expected::Anything).await
+    }
+
+    /// [`put`](Self::put) on the caller's connection, inside the caller's transaction: `&mut PgConnection` or
+    /// `&mut SqliteConnection`, no other connection is used.
+    ///
+    /// On SQLite begin the transaction with `BEGIN IMMEDIATE`. In PostgreSQL's repeatable read a data key that was
+    /// switched meanwhile is a retryable error: begin a new transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn put_in<'c>(
+        &self,
+        connection: impl Into<Connection<'c>>,
+        integration: impl Into<IntegrationId>,
+        credential: &Credential,
+    ) -> Result<Revision> {
+        self.write(On::Caller(connection.into()), integration.into(), credential, Expected::Anything).await
+    }
+
+    /// Replaces a credential if it is still of the given revision. One statement.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if it changed or was deleted since: get it again; else as [`put`](Self::put).
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn update(
+        &self,
+        integration: impl Into<IntegrationId>,
+        revision: &Revision,
+        credential: &Credential,
+    ) -> Result<Revision> {
+        self.write(On::Pool, integration.into(), credential, Expected::Revision(revision)).await
+    }
+
+    /// [`update`](Self::update) on the caller's connection, as [`put_in`](Self::put_in).
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn update_in<'c>(
+        &self,
+        connection: impl Into<Connection<'c>>,
+        integration: impl Into<IntegrationId>,
+        revision: &Revision,
+        credential: &Credential,
+    ) -> Result<Revision> {
+        let on = On::Caller(connection.into());
+        self.write(on, integration.into(), credential, Expected::Revision(revision)).await
+    }
+
+    async fn write(
+        &self,
+        mut on: On<'_>,
+        integration: IntegrationId,
+        credential: &Credential,
+        expected: Expected<'_>,
+    ) -> Result<Revision> {
+        let (store, keyring) = (&self.vault.0.store, &self.vault.0.keyring);
+        let mut key = keyring.sealing_key(on.reborrow(), self.id).await?;
+        for _ in 0..ATTEMPTS {
+            let row = seal(&key, self.id, integration, credential)?;
+            let written = match expected {
+                Expected::Anything => store.put(on.reborrow(), &row).await,
+                Expected::Revision(revision) => store.update(on.reborrow(), &row, revision.as_str()).await,
+            };
+            match written {
+                Ok(true) => return Ok(Revision::of(&row.stored)),
+                Ok(false) => {}
+                Err(error) => return Err(error.within(format_args!("integration {integration}"))),
+            }
+            let guard = store.guard(on.reborrow(), self.id, integration).await?;
+            let guard = guard.ok_or_else(|| not_found(integration, self.id))?;
+            if let Expected::Revision(expected) = expected
+                && !guard.revision.as_deref().is_some_and(|stored| stored.starts_with(expected.as_str()))
+            {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!(
+                        "integration {integration}: its credential changed since it was read; get it again"
+                    ),
+                ));
+            }
+            if guard.active_key != Some(key.id()) {
+                key = keyring.reload_sealing_key(on.reborrow(), self.id).await?;
+            }
+        }
+        Err(Error::new(
+            ErrorKind::KeyUnavailable,
+            format!("integration {integration}: the active data key changed while it was written; try again"),
+        )
+        .retryable())
+    }
+
+    /// The credential of an integration, or `None` if the organization has none there. One statement.
+    ///
+    /// # Errors
+    ///
+    /// `Tampered` or `Malformed` if the stored value isn't as it was written; `KeyUnavailable` if its key is gone, or
+    /// is the legacy key and isn't registered; `Store` if the database fails.
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn get(&self, integration: impl Into<IntegrationId>) -> Result<Option<Stored>> {
+        let integration = integration.into();
+        let store = &self.vault.0.store;
+        let mut row = store.get(integration).await?;
+        for _ in 0..ATTEMPTS {
+            let Some(read) = row else { return Ok(None) };
+            let error = match self.open(integration, &read).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => error,
+            };
+            // The cold path: another organization's row doesn't open, and for this caller there is none.
+            if store.organization_of(integration).await? != Some(self.id) {
+                return Ok(None);
+            }
+            // A transfer or a switch between the two reads looks like tampering: only a row that stands does not open.
+            row = store.get(integration).await?;
+            if row.as_ref().is_some_and(|row| row.stored == read.stored && row.key_column == read.key_column)
+            {
+                return Err(error);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!("integration {integration}: its credential kept changing while it was read"),
+        ))
+    }
+
+    /// Opens a row; `None` for a legacy row of another organization, which nothing but this check keeps from opening.
+    async fn open(&self, integration: IntegrationId, row: &CredentialRow) -> Result<Option<Stored>> {
+        let id = key_of(&row.stored, &row.key_column)?;
+        if id.is_legacy() && row.legacy_organization != Some(self.id) {
+            return Ok(None);
+        }
+        let key = self.vault.0.keyring.opening_key(id).await?;
+        let context =
+            RowContext { organization: self.id, integration, credential_type: &row.credential_type };
+        let credential = open_credential(&key, &context, &row.stored, row.expires_at)?;
+        Ok(Some(Stored { credential, revision: Revision::of(&row.stored) }))
+    }
+
+    /// Deletes a credential; `false` if the organization has none there. One statement; nothing is opened.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the database fails.
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn delete(&self, integration: impl Into<IntegrationId>) -> Result<bool> {
+        self.vault.0.store.delete(self.id, integration.into()).await
+    }
+
+    /// What the database says of a credential. One statement; nothing is opened.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the database fails.
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn describe(&self, integration: impl Into<IntegrationId>) -> Result<Option<Summary>> {
+        self.vault.0.store.describe(self.id, integration.into()).await
+    }
+
+    /// What the database says of the organization's credentials, by connector. One statement; nothing is opened.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the database fails.
+    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
+    pub async fn list(&self) -> Result<Vec<Summary>> {
+        self.vault.0.store.list(self.id).await
+    }
+
+    /// The organization's integration with a connector, such as `github`.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the database fails.
+    pub async fn integration(&self, connector: &str) -> Result<Option<IntegrationId>> {
+        self.vault.0.store.integration_of(self.id, connector).await
+    }
+
+    /// The organization's integration with a connector, made if there is none: active, and of no user.
+    ///
+    /// For programs that don't keep integrations of their own; a service makes the row itself, and the credential in
+    /// the same transaction with [`put_in`](Self::put_in).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless the connector is a name of 1 to 50 characters; `Store` if the database fails.
+    pub async fn ensure_integration(&self, connector: &str) -> Result<IntegrationId> {
+        let chars = connector.chars().count();
+        if chars == 0 || chars > MAX_CONNECTOR_CHARS || connector.chars().any(char::is_control) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "a connector's name has 1 to {MAX_CONNECTOR_CHARS} characters, none a control character"
+                ),
+            ));
+        }
+        let store = &self.vault.0.store;
+        for _ in 0..ATTEMPTS {
+            if let Some(integration) = store.integration_of(self.id, connector).await? {
+                return Ok(integration);
+            }
+            let integration = IntegrationId::from(Uuid::new_v4());
+            if store.create_integration(integration, self.id, Uuid::nil(), connector).await? {
+                return Ok(integration);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "the integration was made and deleted meanwhile, again and again",
+        ))
+    }
+}
+
+impl fmt::Debug for Organization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Organization").field(&self.id).finish()
+    }
+}
+
+/// Seals a credential into the row that is written.
+fn seal(
+    key: &SealingKey,
+    organization: OrganizationId,
+    integration: IntegrationId,
+    credential: &Credential,
+) -> Result<SealedRow> {
+    let credential_type = credential.credential_type().as_str();
+    let context = RowContext { organization, integration, credential_type };
+    let stored = seal_credential(key, Nonce::draw()?, &context, credential)?;
+    Ok(SealedRow {
+        organization,
+        integration,
+        credential_type: credential_type.to_owned(),
+        stored,
+        key: key.id(),
+        expires_at: credential.expiry()?,
+    })
+}
+
+/// [`Vault::transfer`].
+pub(super) async fn transfer(
+    vault: &Vault,
+    integration: IntegrationId,
+    from: OrganizationId,
+    to: OrganizationId,
+) -> Result<()> {
+    let (store, keyring) = (&vault.0.store, &vault.0.keyring);
+    for _ in 0..ATTEMPTS {
+        let holder = store.organization_of(integration).await?;
+        if holder.is_none_or(|holder| holder != from && holder != to) {
+            return Err(not_found(integration, from));
+        }
+        let row = store.get(integration).await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("integration {integration} has no credential to transfer"),
+            )
+        })?;
+        let id = key_of(&row.stored, &row.key_column)?;
+        let key = keyring.opening_key(id).await?;
+        let open_as = |organization| {
+            let context = RowContext { organization, integration, credential_type: &row.credential_type };
+            open_credential(&key, &context, &row.stored, row.expires_at)
+        };
+        // A transfer that was made already, and whose answer was lost, has nothing left to do. A legacy row is bound
+        // to no organization: it opens as anyone's, and is sealed here.
+        if holder == Some(to) && !id.is_legacy() && open_as(to).is_ok() {
+            return Ok(());
+        }
+        let credential = open_as(from)?;
+        let key = keyring.reload_sealing_key(On::Pool, to).await?;
+        let sealed = seal(&key, to, integration, &credential)?;
+        drop(credential);
+        if store.transfer(from, &sealed, &row.stored).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!("integration {integration}: its credential kept changing while it was transferred"),
+    ))
+}
+
+fn not_found(integration: IntegrationId, organization: OrganizationId) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("integration {integration} is not one of organization {organization}"),
+    )
+}
