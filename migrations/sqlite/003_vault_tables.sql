@@ -4,6 +4,7 @@
 -- foreign_keys off: triggers guard the keys here, for every program.
 
 -- One row: which vault this is, and how far the adoption of the rows under 'v1' has come.
+-- WITHOUT ROWID: an integer key that is the rowid has no default.
 CREATE TABLE IF NOT EXISTS vault_identity (
     singleton  INTEGER NOT NULL PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
     vault_id   TEXT    NOT NULL
@@ -11,7 +12,7 @@ CREATE TABLE IF NOT EXISTS vault_identity (
     phase      TEXT    NOT NULL DEFAULT 'none'
         CHECK (phase IN ('none', 'observe', 're-encrypt', 'cut-over')),
     created_at INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- Master keys wrap data keys. The key itself is never here: only what its provider needs to find it again.
 CREATE TABLE IF NOT EXISTS vault_master_keys (

@@ -96,8 +96,7 @@ pub(crate) struct Subkeys {
 impl Subkeys {
     /// The subkeys of `key` for `purpose`; `id` is the key's.
     pub(crate) fn derive(key: &[u8; KEY_BYTES], purpose: Purpose, id: &[u8; 16]) -> Self {
-        let info = pae(&[b"credvault/v1/subkeys", &[purpose.suite(), purpose.object()], id]);
-        let subkeys = hkdf(key, &info);
+        let subkeys = hkdf(key, &info(purpose, id));
         let [aead, commit, check] = &*subkeys;
         Self {
             aead: Arc::new(XaesKey::new(aead)),
@@ -105,6 +104,11 @@ impl Subkeys {
             check: Box::new(MacKey::new(check)),
         }
     }
+}
+
+/// What the subkeys of a key are bound to.
+fn info(purpose: Purpose, id: &[u8; 16]) -> Vec<u8> {
+    pae(&[b"credvault/v1/subkeys", &[purpose.suite(), purpose.object()], id])
 }
 
 /// HKDF-SHA-256 (RFC 5869) without salt, at the one length that is needed, at which it can't fail: three times
@@ -121,8 +125,17 @@ fn hkdf(key_material: &[u8], info: &[u8]) -> Zeroizing<[[u8; KEY_BYTES]; 3]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// `K_aead`, which nothing but a test may ask for.
+    pub(crate) fn aead_key(
+        key: &[u8; KEY_BYTES],
+        purpose: Purpose,
+        id: &[u8; 16],
+    ) -> Zeroizing<[u8; KEY_BYTES]> {
+        Zeroizing::new(hkdf(key, &info(purpose, id))[0])
+    }
 
     #[test]
     fn hkdf_agrees_with_rfc_5869_test_case_3() {
@@ -133,6 +146,22 @@ mod tests {
             0x9d, 0x20, 0x13, 0x95, 0xfa, 0xa4, 0xb6, 0x1a, 0x96, 0xc8,
         ];
         assert_eq!(okm[..42], expected);
+    }
+
+    #[test]
+    fn the_subkeys_of_the_vectors_are_derived() {
+        let vectors = include_str!("../../tests/vectors/vectors.json");
+        let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+        let bytes = |text: &serde_json::Value| -> Vec<u8> {
+            let digits = text.as_str().unwrap().replace('-', "");
+            let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            (0..digits.len()).step_by(2).map(byte).collect()
+        };
+        let id = bytes(&vectors["data_key_id"]).try_into().unwrap();
+        let derived = hkdf(&bytes(&vectors["data_key"]), &info(Purpose::Row, &id));
+        let expected = &vectors["data_key_subkeys"];
+        let expected = ["k_aead", "k_commit", "k_check"].map(|name| bytes(&expected[name]));
+        assert_eq!(derived.each_ref().map(|subkey| subkey.to_vec()), expected);
     }
 
     #[test]

@@ -138,4 +138,4 @@ const _: () = {
 
 #[cfg(test)]
 #[path = "xaes_vectors.rs"]
-mod vectors;
+pub(crate) mod vectors;

@@ -7,6 +7,11 @@ use super::*;
 
 const VECTORS: &str = include_str!("../../tests/vectors/xaes_vectors.json");
 
+/// The key of one message, which nothing but a test may ask for.
+pub(crate) fn message_key(key: &XaesKey, nonce: &[u8; NONCE_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
+    key.message_key(nonce)
+}
+
 fn vectors() -> Value {
     serde_json::from_str(VECTORS).unwrap()
 }
@@ -42,7 +47,7 @@ fn every_vector_of_c2sp_holds() {
 fn accumulated(rounds: usize) -> String {
     let mut source = Shake128::default().finalize_xof();
     let mut sink = Shake128::default();
-    let mut text = |source: &mut dyn XofReader| {
+    let text = |source: &mut dyn XofReader| {
         let mut length = [0];
         source.read(&mut length);
         let mut text = vec![0; usize::from(length[0])];

@@ -19,6 +19,9 @@ pub(crate) use row::{key_of, open_credential, reencrypt, seal_credential};
 pub(crate) use wrapped_key::{unwrap_key, wrap_key, wrapping_key_of};
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod leaks;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod vectors;

@@ -80,16 +80,13 @@ impl<'a> Payload<'a> {
         buffer.push(u8::from(self.expiry.is_some()));
         let microseconds = self.expiry.map_or(0, Timestamp::as_microseconds);
         buffer.extend_from_slice(&microseconds.to_be_bytes());
-        // The counts fit: `of` has compared them with the limits of their fields.
-        #[allow(clippy::cast_possible_truncation)]
-        {
-            buffer.extend_from_slice(&(self.credential.fields().len() as u16).to_be_bytes());
-            for (name, value) in self.credential.fields() {
-                buffer.extend_from_slice(&(name.len() as u16).to_be_bytes());
-                buffer.extend_from_slice(name.as_bytes());
-                buffer.extend_from_slice(&(value.len() as u32).to_be_bytes());
-                buffer.extend_from_slice(value.expose_secret().as_bytes());
-            }
+        // All that is counted here fits: `of` has compared it with the limits.
+        buffer.extend_from_slice(&(self.credential.fields().len() as u16).to_be_bytes());
+        for (name, value) in self.credential.fields() {
+            buffer.extend_from_slice(&(name.len() as u16).to_be_bytes());
+            buffer.extend_from_slice(name.as_bytes());
+            buffer.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            buffer.extend_from_slice(value.expose_secret().as_bytes());
         }
         buffer.resize(end, 0);
     }

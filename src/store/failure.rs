@@ -1,7 +1,7 @@
 //! From sqlx's errors to ours. sqlx's own print values, and a constraint's detail holds the whole row: only the
 //! kind, the SQLSTATE and the database's primary message go on.
 
-use std::fmt;
+use std::{fmt, io};
 
 use sqlx::error::ErrorKind as Constraint;
 
@@ -30,8 +30,9 @@ impl std::error::Error for DatabaseFailure {}
 const RETRYABLE_SQLSTATES: [&str; 9] =
     ["40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "08006"];
 
-/// SQLite's codes for a database that another connection holds: BUSY, LOCKED and their extensions.
-const RETRYABLE_SQLITE_CODES: [&str; 6] = ["5", "6", "261", "262", "517", "773"];
+/// SQLite's primary result codes after which the same call may succeed: BUSY, LOCKED, and PROTOCOL, a lost race for the
+/// write-ahead log.
+const RETRYABLE_SQLITE_CODES: [u32; 3] = [5, 6, 15];
 
 /// Tables that aren't there: the database was never migrated.
 const UNDEFINED_TABLE: &str = "42P01";
@@ -48,9 +49,7 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
                 if about_a_value { "a value is not of its type" } else { error.message() }.to_owned();
             let missing_table =
                 code.as_deref() == Some(UNDEFINED_TABLE) || message.starts_with("no such table");
-            let retryable = code.as_deref().is_some_and(|code| {
-                RETRYABLE_SQLSTATES.contains(&code) || RETRYABLE_SQLITE_CODES.contains(&code)
-            });
+            let retryable = code.as_deref().is_some_and(is_retryable);
             let failure = if missing_table {
                 say(ErrorKind::NotInitialized, "this database holds no vault; run `credvault init` first")
             } else {
@@ -65,6 +64,10 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
             };
             let failure = failure.with_source(DatabaseFailure { code, message });
             if retryable { failure.retryable() } else { failure }
+        }
+        // rustls says which certificate it did not take, and why.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            say(ErrorKind::Store, &format!("TLS with the database failed: {error}"))
         }
         sqlx::Error::Io(error) => {
             say(ErrorKind::Store, &format!("the connection to the database failed ({})", error.kind()))
@@ -83,4 +86,10 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
         sqlx::Error::Protocol(_) => say(ErrorKind::Store, "the database's answer made no sense").retryable(),
         _ => say(ErrorKind::Store, "the database driver failed"),
     }
+}
+
+/// Whether a SQLSTATE, or an SQLite code with whatever extension, is one that may be gone at the next try.
+fn is_retryable(code: &str) -> bool {
+    let sqlite = || code.parse::<u32>().is_ok_and(|code| RETRYABLE_SQLITE_CODES.contains(&(code & 0xff)));
+    RETRYABLE_SQLSTATES.contains(&code) || (code.len() < 5 && sqlite())
 }

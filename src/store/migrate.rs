@@ -1,12 +1,22 @@
-//! The migrations, embedded: which there are, which a database lacks, and how they are applied.
+//! The migrations: which of them a database lacks, and how they are applied.
 
+mod embedded;
+
+#[cfg(feature = "sqlite")]
+use std::time::{Duration, Instant};
+
+use sqlx::Connection;
 #[cfg(feature = "postgres")]
 use sqlx::PgConnection;
-use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Connection, SqlSafeStr};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError};
 #[cfg(feature = "sqlite")]
 use sqlx::{SqliteConnection, sqlite::SqliteConnectOptions};
 
+use self::embedded::Embedded;
+#[cfg(feature = "postgres")]
+use self::embedded::POSTGRES;
+#[cfg(feature = "sqlite")]
+use self::embedded::SQLITE;
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,6 +27,13 @@ const BOOKS: &str = "_credvault_migrations";
 /// who comes later waits behind it.
 #[cfg(feature = "postgres")]
 const LOCK_TIMEOUT: &str = "10s";
+
+/// How long a busy SQLite file is tried again, beyond the busy timeout of its connection.
+#[cfg(feature = "sqlite")]
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before the next try.
+#[cfg(feature = "sqlite")]
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A migration of the schema, as its file is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +61,11 @@ pub async fn migrate(url: &str) -> Result<Vec<MigrationName>> {
             migrate_postgres(connection).await
         }
         #[cfg(feature = "sqlite")]
-        Target::Sqlite(options) | Target::SqliteInMemory(options) => {
-            let mut connection = connect_sqlite(&options.create_if_missing(true)).await?;
-            let applied = migrate_sqlite(&mut connection).await?;
-            persist_wal(&mut connection).await?;
-            connection.close().await.map_err(failure)?;
-            Ok(applied)
+        Target::Sqlite(options) => migrate_sqlite_file(&options.create_if_missing(true)).await,
+        #[cfg(feature = "sqlite")]
+        Target::SqliteInMemory(options) => {
+            let mut connection = SqliteConnection::connect_with(&options).await.map_err(failure)?;
+            migrate_sqlite(&mut connection).await
         }
     }
 }
@@ -74,7 +90,7 @@ pub async fn pending_migrations(url: &str) -> Result<Vec<MigrationName>> {
             if !options.get_filename().exists() {
                 return pending(&[], &SQLITE);
             }
-            let mut connection = connect_sqlite(&options).await?;
+            let mut connection = SqliteConnection::connect_with(&options).await.map_err(failure)?;
             let pending = pending_sqlite(&mut connection).await?;
             connection.close().await.map_err(failure)?;
             Ok(pending)
@@ -100,14 +116,9 @@ async fn apply_postgres(connection: &mut PgConnection) -> Result<Vec<MigrationNa
         .execute(&mut *connection)
         .await
         .map_err(failure)?;
-    // Session advisory locks nest: with this one held the list is still true when the migrator runs.
     connection.lock().await.map_err(migrate_failure)?;
     let pending = pending_postgres(connection).await?;
-    migrator(&POSTGRES)
-        // Not `run`: its `Acquire` is not general enough to be awaited behind a trait object.
-        .run_direct(None, connection, false)
-        .await
-        .map_err(migrate_failure)?;
+    apply(connection, &POSTGRES, &pending).await?;
     Ok(pending)
 }
 
@@ -119,9 +130,38 @@ async fn apply_postgres(connection: &mut PgConnection) -> Result<Vec<MigrationNa
 pub(crate) async fn migrate_sqlite(connection: &mut SqliteConnection) -> Result<Vec<MigrationName>> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
     let pending = pending_sqlite(&mut transaction).await?;
-    migrator(&SQLITE).run_direct(None, &mut *transaction, false).await.map_err(migrate_failure)?;
+    apply(&mut *transaction, &SQLITE, &pending).await?;
     transaction.commit().await.map_err(failure)?;
     Ok(pending)
+}
+
+/// Migrates a file that other processes may be creating, turning to the write-ahead log, or migrating just now.
+///
+/// SQLite answers "busy" at once, whatever the busy timeout, to who meets the change to the write-ahead log:
+/// so that answer is not final here.
+#[cfg(feature = "sqlite")]
+pub(crate) async fn migrate_sqlite_file(options: &SqliteConnectOptions) -> Result<Vec<MigrationName>> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match try_migrate_sqlite_file(options).await {
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+async fn try_migrate_sqlite_file(options: &SqliteConnectOptions) -> Result<Vec<MigrationName>> {
+    let mut connection = SqliteConnection::connect_with(options).await.map_err(failure)?;
+    // A database that is refused keeps its journal mode.
+    pending_sqlite(&mut connection).await?;
+    // The file remembers it, for every later connection.
+    sqlx::query("PRAGMA journal_mode = WAL").execute(&mut connection).await.map_err(failure)?;
+    let applied = migrate_sqlite(&mut connection).await?;
+    connection.close().await.map_err(failure)?;
+    Ok(applied)
 }
 
 /// What [`migrate_postgres`] would apply; writes nothing, and works on an empty database.
@@ -155,54 +195,22 @@ pub(crate) async fn pending_sqlite(connection: &mut SqliteConnection) -> Result<
     pending(&applied, &SQLITE)
 }
 
-/// One migration of one dialect.
-struct Embedded {
-    version: i64,
-    description: &'static str,
-    sql: &'static str,
-}
-
-/// The files of a folder. Not sqlx's macro `migrate!`: that would compile all of sqlx a second time for the build
-/// machine in every release build, to read what stands here. A test holds this list to the folders.
-macro_rules! embedded {
-    ($folder:literal) => {
-        embedded!($folder:
-            1 "identity tables" "001_identity_tables.sql",
-            2 "integration tables" "002_integration_tables.sql",
-            3 "vault tables" "003_vault_tables.sql",
-            4 "validate credential keys" "004_validate_credential_keys.sql",
-        )
-    };
-    ($folder:literal: $($version:literal $description:literal $file:literal,)*) => {
-        [$(Embedded {
-            version: $version,
-            description: $description,
-            sql: include_str!(concat!("../../migrations/", $folder, $file)),
-        }),*]
-    };
-}
-
-#[cfg(feature = "postgres")]
-static POSTGRES: [Embedded; 4] = embedded!("");
-#[cfg(feature = "sqlite")]
-static SQLITE: [Embedded; 4] = embedded!("sqlite/");
-
-impl Embedded {
-    fn migration(&self) -> Migration {
-        Migration::new(
-            self.version,
-            self.description.into(),
-            MigrationType::Simple,
-            self.sql.into_sql_str(),
-            false,
-        )
+/// Applies those of `list` that are pending, each in a transaction of its own, or a savepoint.
+///
+/// What `Migrator::run` does after its checks, which [`pending`] has done: its own future is not `Send` for the
+/// compiler, and nobody could spawn a migration.
+async fn apply<C: Migrate + Send>(
+    connection: &mut C,
+    list: &'static [Embedded],
+    pending: &[MigrationName],
+) -> Result<()> {
+    connection.ensure_migrations_table(BOOKS).await.map_err(migrate_failure)?;
+    for known in list {
+        if pending.iter().any(|name| name.version == known.version) {
+            connection.apply(BOOKS, &known.migration()).await.map_err(migrate_failure)?;
+        }
     }
-}
-
-fn migrator(list: &[Embedded]) -> Migrator {
-    let mut migrator = Migrator::with_migrations(list.iter().map(Embedded::migration).collect());
-    migrator.dangerous_set_table_name(BOOKS);
-    migrator
+    Ok(())
 }
 
 /// What of `list` is not in the books, once the books are known to be of this version or of an older one.
@@ -240,105 +248,24 @@ fn edited(version: i64) -> Error {
     )
 }
 
-#[cfg(feature = "sqlite")]
-async fn connect_sqlite(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
-    SqliteConnection::connect_with(options).await.map_err(failure)
-}
-
-/// Turns on the write-ahead log, which the file remembers.
-#[cfg(feature = "sqlite")]
-async fn persist_wal(connection: &mut SqliteConnection) -> Result<()> {
-    sqlx::query("PRAGMA journal_mode = WAL").execute(connection).await.map_err(failure)?;
-    Ok(())
-}
-
 fn migrate_failure(error: MigrateError) -> Error {
     match error {
         MigrateError::Execute(error) => failure(error),
         MigrateError::ExecuteMigration(error, version) => {
             failure(error).within(format_args!("migration {version}"))
         }
-        MigrateError::VersionMissing(version) => newer(version),
-        MigrateError::VersionMismatch(version) => edited(version),
         _ => Error::new(ErrorKind::Store, format!("the table {BOOKS} is not as the migrator leaves it")),
     }
 }
 
-/// The error without what sqlx and the server add to it: values of rows, and the URL.
-pub(super) fn failure(error: sqlx::Error) -> Error {
-    let store = |message: String| Error::new(ErrorKind::Store, message);
-    match &error {
-        sqlx::Error::Database(database) => match database.code().as_deref() {
-            Some("55P03" | "5" | "517") => {
-                store("another connection holds a lock for too long: try again".to_owned()).retryable()
-            }
-            // Class 42 of PostgreSQL and 1 of SQLite are about objects and rights, and hold no value of a row.
-            Some(code) if code == "1" || (code.len() == 5 && code.starts_with("42")) => {
-                store(format!("the database refused: {} (code {code})", database.message()))
-            }
-            Some(code) => store(format!("the database refused (code {code})")),
-            None => store("the database refused".to_owned()),
-        },
-        sqlx::Error::Io(cause) => {
-            store(format!("the database could not be reached: {}", cause.kind())).retryable()
-        }
-        sqlx::Error::Tls(_) => store("the TLS handshake with the database failed".to_owned()),
-        _ => store("the database gave an answer that was not expected".to_owned()),
-    }
+fn failure(error: sqlx::Error) -> Error {
+    super::failure::failure("migrating the database", error)
 }
 
-#[cfg(all(test, feature = "postgres", feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod tests {
     use super::*;
-
-    fn files(folder: &str) -> Vec<(String, String)> {
-        let folder = format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"));
-        let mut files: Vec<_> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
-            .map(|path| {
-                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                (name, std::fs::read_to_string(path).unwrap())
-            })
-            .collect();
-        files.sort();
-        files
-    }
-
-    fn listed(list: &[Embedded]) -> Vec<(String, String)> {
-        list.iter()
-            .map(|known| {
-                let name = format!("{:03}_{}.sql", known.version, known.description.replace(' ', "_"));
-                (name, known.sql.to_owned())
-            })
-            .collect()
-    }
-
-    #[test]
-    fn list_is_the_files_of_both_folders() {
-        assert_eq!(listed(&POSTGRES), files("migrations"));
-        assert_eq!(listed(&SQLITE), files("migrations/sqlite"));
-    }
-
-    #[test]
-    fn sql_is_checked_in_with_unix_line_ends() {
-        for known in POSTGRES.iter().chain(&SQLITE) {
-            assert!(!known.sql.contains('\r'), "{}", known.description);
-        }
-    }
-
-    #[test]
-    fn edited_migration_is_told_from_a_newer_version() {
-        let entry =
-            |version: i64, checksum: &[u8]| AppliedMigration { version, checksum: checksum.to_vec().into() };
-        let error = pending(&[entry(2, b"another")], &SQLITE).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Refused);
-        assert!(error.to_string().contains("migration 2"));
-        let error = pending(&[entry(5000, b"")], &SQLITE).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("5000"));
-    }
 
     #[tokio::test]
     async fn database_in_memory_is_migrated_too() {
@@ -347,6 +274,38 @@ mod tests {
         assert_eq!(migrate_sqlite(&mut connection).await.unwrap().len(), SQLITE.len());
         assert_eq!(migrate_sqlite(&mut connection).await.unwrap(), []);
         assert_eq!(pending_sqlite(&mut connection).await.unwrap(), []);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn connections_to_one_file_wait_for_each_other() {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let options = SqliteConnectOptions::new()
+                .filename(folder.path().join("vault.db"))
+                .create_if_missing(true)
+                .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+            let mut connections = Vec::new();
+            for _ in 0..8 {
+                connections.push(SqliteConnection::connect_with(&options).await.unwrap());
+            }
+            let mut runs = tokio::task::JoinSet::new();
+            for mut connection in connections {
+                runs.spawn(async move { migrate_sqlite(&mut connection).await.unwrap().len() });
+            }
+            assert_eq!(runs.join_all().await.iter().sum::<usize>(), SQLITE.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn failed_run_on_sqlite_leaves_nothing_and_no_transaction() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::raw_sql("CREATE VIEW integrations AS SELECT 1 AS id").execute(&mut connection).await.unwrap();
+        let error = migrate_sqlite(&mut connection).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Store);
+        assert!(error.to_string().starts_with("migration 2: "), "{error}");
+        assert_eq!(pending_sqlite(&mut connection).await.unwrap().len(), SQLITE.len());
+        sqlx::raw_sql("DROP VIEW integrations").execute(&mut connection).await.unwrap();
+        assert_eq!(migrate_sqlite(&mut connection).await.unwrap().len(), SQLITE.len());
     }
 
     #[tokio::test]

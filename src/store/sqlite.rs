@@ -104,10 +104,11 @@ impl SqliteStore {
                 ),
             ));
         }
-        let options = options
-            .create_if_missing(missing == Missing::Create)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
+        if missing == Missing::Create {
+            // Before there is a pool: turning a file to the write-ahead log takes it alone.
+            migrate::migrate_sqlite_file(&options.clone().create_if_missing(true)).await?;
+        }
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
         Self::on_own_pool(SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS), options).await
     }
 

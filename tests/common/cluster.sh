@@ -5,7 +5,8 @@
 bin=$1
 folder=$2
 shift 2
-trap '' HUP INT TERM
+# PIPE: the test process may be gone before it could be told that the server is ready.
+trap '' HUP INT PIPE TERM
 
 as_user=
 if [ "$(id -u)" = 0 ]; then

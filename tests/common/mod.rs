@@ -17,6 +17,7 @@
 )]
 
 pub mod postgres;
+pub mod schema;
 pub mod sqlite;
 pub mod store;
 

@@ -134,6 +134,10 @@ struct Cluster {
 
 impl Cluster {
     /// Starts a server in a new folder, with the settings that `prepare` returns after it has filled the folder.
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the supervisor outlives this process: it cleans up after it"
+    )]
     fn start(prepare: impl FnOnce(&Path) -> Vec<String>) -> Result<Self, String> {
         // A socket's path is 107 bytes at most, and the server's user must get to it: not TMPDIR.
         let folder = tempfile::Builder::new().prefix("credvault-pg-").tempdir_in("/tmp").unwrap().keep();
@@ -178,6 +182,18 @@ impl Cluster {
         let url = self.url(&name);
         Database { name, url }
     }
+}
+
+/// Runs a file of SQL as a person does, by `psql` and its `\i`; panics at the first statement that fails.
+pub fn run_by_hand(url: &str, file: &Path) {
+    let beside_server = binaries().join("psql");
+    let psql = if beside_server.exists() { beside_server } else { "psql".into() };
+    let output = Command::new(psql)
+        .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", url])
+        .args(["--command", &format!("\\i '{}'", file.display())])
+        .output()
+        .expect("no psql");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The folder of PostgreSQL's server programs: CREDVAULT_POSTGRES_BIN, else by PATH, else the newest of Debian's.
