@@ -87,7 +87,7 @@ impl Rewrap {
         loop {
             let keys = self.store.data_keys().await?;
             let wrapped_by = |key: &DataKeyRow| key.wrapped.as_ref().map(|wrapped| wrapped.master_key);
-            let (mut left, mut current) = (0, 0);
+            let (mut left, mut current) = (0_u64, 0_u64);
             for key in &keys {
                 match wrapped_by(key) {
                     Some(id) if id == master.id() => current += 1,
@@ -100,7 +100,7 @@ impl Rewrap {
                 }
             }
             if left == 0 {
-                report.already_current = current - report.rewrapped;
+                report.already_current = current.saturating_sub(report.rewrapped);
                 return Ok(report);
             }
         }

@@ -59,7 +59,7 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
                         ErrorKind::Refused,
                         "the database refused it: something it names is gone, or in use",
                     ),
-                    _ => say(ErrorKind::Store, &format!("the database refused the statement: {message}")),
+                    _ => say(ErrorKind::Store, &format!("the database refused: {message}")),
                 }
             };
             let failure = failure.with_source(DatabaseFailure { code, message });

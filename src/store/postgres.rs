@@ -29,7 +29,11 @@ use crate::id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId};
 const MAX_CONNECTIONS: u32 = 10;
 
 mod sql {
-    crate::store::sql::statements!(now: "(now() AT TIME ZONE 'utc')", microsecond: " * interval '1 microsecond'");
+    crate::store::sql::statements!(
+        now: "(now() AT TIME ZONE 'utc')",
+        microsecond: " * interval '1 microsecond'",
+        for_share: " FOR SHARE"
+    );
 
     macro_rules! scan {
         ($where:expr) => {

@@ -71,9 +71,10 @@ macro_rules! data_keys {
 }
 pub(super) use data_keys;
 
-/// Defines the shared statements with a dialect's `now` and its unit for an integer of microseconds.
+/// Defines the shared statements with a dialect's `now`, its unit for an integer of microseconds, and what locks a row
+/// against a change of its state until the end of the transaction.
 macro_rules! statements {
-    (now: $now:literal, microsecond: $microsecond:literal) => {
+    (now: $now:literal, microsecond: $microsecond:literal, for_share: $for_share:literal) => {
         use $crate::store::sql::{
             active_key_of_scope, credential_columns, data_keys, is_stale, summaries,
         };
@@ -203,12 +204,16 @@ macro_rules! statements {
              ORDER BY k.organization_id IS NULL LIMIT 1"
         );
         pub(in $crate::store) const DATA_KEYS: &str = data_keys!("1 = 1 ORDER BY k.created_at, k.id");
-        /// Refused, by no row, unless the master key that wrapped it is the active one now.
-        pub(in $crate::store) const INSERT_DATA_KEY: &str =
+        /// Writes no row unless the master key that wrapped it is the active one, which it stays until the commit: a
+        /// rewrap's switch waits, and then finds this key.
+        pub(in $crate::store) const INSERT_DATA_KEY: &str = concat!(
             "INSERT INTO vault_data_keys (id, organization_id, state, key_check)
              SELECT $1, $2, 'pre-active', $3
-              WHERE EXISTS (SELECT 1 FROM vault_master_keys WHERE id = $4 AND state = 'active')
-                 ON CONFLICT DO NOTHING";
+              WHERE EXISTS (SELECT 1 FROM vault_master_keys WHERE id = $4 AND state = 'active'",
+            $for_share,
+            ")
+                 ON CONFLICT DO NOTHING"
+        );
         pub(in $crate::store) const INSERT_MATERIAL: &str =
             "INSERT INTO vault_key_material (data_key_id, master_key_id, wrapped_key) VALUES ($1, $2, $3)";
         pub(in $crate::store) const DEACTIVATE_SHARED_KEY: &str = concat!(
@@ -225,9 +230,14 @@ macro_rules! statements {
         );
         pub(in $crate::store) const SET_LEGACY_KEY_CHECK: &str =
             "UPDATE vault_data_keys SET key_check = $1 WHERE id = 'v1' AND state <> 'destroyed'";
-        pub(in $crate::store) const SET_LEGACY_MATERIAL: &str =
+        /// As `INSERT_DATA_KEY`.
+        pub(in $crate::store) const SET_LEGACY_MATERIAL: &str = concat!(
             "UPDATE vault_key_material SET master_key_id = $1, wrapped_key = $2
-              WHERE data_key_id = 'v1' AND wrapped_key IS NULL";
+              WHERE data_key_id = 'v1' AND wrapped_key IS NULL
+                AND EXISTS (SELECT 1 FROM vault_master_keys WHERE id = $1 AND state = 'active'",
+            $for_share,
+            ")"
+        );
         pub(in $crate::store) const SWAP_MATERIAL: &str =
             "UPDATE vault_key_material SET master_key_id = $3, wrapped_key = $4
               WHERE data_key_id = $1 AND wrapped_key = $2";

@@ -36,7 +36,11 @@ const MAX_CONNECTIONS: u32 = 8;
 const BUSY_TIMEOUT: StdDuration = StdDuration::from_secs(10);
 
 mod sql {
-    crate::store::sql::statements!(now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)", microsecond: "");
+    crate::store::sql::statements!(
+        now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        microsecond: "",
+        for_share: ""
+    );
 
     /// By rowid, the order of the table: by id, which is random, each row would be another page of the file.
     macro_rules! scan {
