@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 use super::Vault;
@@ -52,7 +53,6 @@ impl Organization {
     ///
     /// `InvalidInput` beyond the documented limits; `NotFound` unless the integration is the organization's;
     /// `Store` if the database fails, after which the credential may or may not have been stored.
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn put(
         &self,
         integration: impl Into<IntegrationId>,
@@ -70,7 +70,6 @@ impl Organization {
     /// # Errors
     ///
     /// As [`put`](Self::put).
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn put_in<'c>(
         &self,
         connection: impl Into<Connection<'c>>,
@@ -85,7 +84,6 @@ impl Organization {
     /// # Errors
     ///
     /// `Conflict` if it changed or was deleted since: get it again; else as [`put`](Self::put).
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn update(
         &self,
         integration: impl Into<IntegrationId>,
@@ -100,7 +98,6 @@ impl Organization {
     /// # Errors
     ///
     /// As [`update`](Self::update).
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn update_in<'c>(
         &self,
         connection: impl Into<Connection<'c>>,
@@ -112,7 +109,28 @@ impl Organization {
         self.write(on, integration.into(), credential, Expected::Revision(revision)).await
     }
 
+    /// The span of a call: ids only.
+    fn span(&self, call: &'static str, integration: IntegrationId) -> Span {
+        debug_span!("credential", call, organization = %self.id, %integration)
+    }
+
     async fn write(
+        &self,
+        on: On<'_>,
+        integration: IntegrationId,
+        credential: &Credential,
+        expected: Expected<'_>,
+    ) -> Result<Revision> {
+        let call = match expected {
+            Expected::Anything => "put",
+            Expected::Revision(_) => "update",
+        };
+        self.write_guarded(on, integration, credential, expected)
+            .instrument(self.span(call, integration))
+            .await
+    }
+
+    async fn write_guarded(
         &self,
         mut on: On<'_>,
         integration: IntegrationId,
@@ -161,9 +179,12 @@ impl Organization {
     ///
     /// `Tampered` or `Malformed` if the stored value isn't as it was written; `KeyUnavailable` if its key is gone, or
     /// is the legacy key and isn't registered; `Store` if the database fails.
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn get(&self, integration: impl Into<IntegrationId>) -> Result<Option<Stored>> {
         let integration = integration.into();
+        self.read(integration).instrument(self.span("get", integration)).await
+    }
+
+    async fn read(&self, integration: IntegrationId) -> Result<Option<Stored>> {
         let store = &self.vault.0.store;
         let mut row = store.get(integration).await?;
         for _ in 0..ATTEMPTS {
@@ -207,9 +228,9 @@ impl Organization {
     /// # Errors
     ///
     /// `Store` if the database fails.
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn delete(&self, integration: impl Into<IntegrationId>) -> Result<bool> {
-        self.vault.0.store.delete(self.id, integration.into()).await
+        let integration = integration.into();
+        self.vault.0.store.delete(self.id, integration).instrument(self.span("delete", integration)).await
     }
 
     /// What the database says of a credential. One statement; nothing is opened.
@@ -217,9 +238,9 @@ impl Organization {
     /// # Errors
     ///
     /// `Store` if the database fails.
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn describe(&self, integration: impl Into<IntegrationId>) -> Result<Option<Summary>> {
-        self.vault.0.store.describe(self.id, integration.into()).await
+        let integration = integration.into();
+        self.vault.0.store.describe(self.id, integration).instrument(self.span("describe", integration)).await
     }
 
     /// What the database says of the organization's credentials, by connector. One statement; nothing is opened.
@@ -227,9 +248,9 @@ impl Organization {
     /// # Errors
     ///
     /// `Store` if the database fails.
-    #[tracing::instrument(skip_all, fields(organization = %self.id), err(level = "debug"))]
     pub async fn list(&self) -> Result<Vec<Summary>> {
-        self.vault.0.store.list(self.id).await
+        let span = debug_span!("credentials", call = "list", organization = %self.id);
+        self.vault.0.store.list(self.id).instrument(span).await
     }
 
     /// The organization's integration with a connector, such as `github`.
