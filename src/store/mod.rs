@@ -174,6 +174,10 @@ impl Place {
     ///
     /// `InvalidInput` if the URL is none, `Unsupported` if this build has no such store, `NotInitialized` if an SQLite
     /// file isn't there and isn't to be made, `Store` if the database can't be reached.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(unused_variables, reason = "only an SQLite file is ever made")
+    )]
     pub(crate) async fn open(self, missing: Missing) -> Result<Arc<dyn Store>> {
         match self {
             #[cfg(feature = "postgres")]

@@ -172,8 +172,10 @@ pub(crate) struct ScannedRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cursor {
     /// A row's UUID (PostgreSQL).
+    #[cfg(feature = "postgres")]
     Id(uuid::Uuid),
     /// A rowid (SQLite).
+    #[cfg(feature = "sqlite")]
     RowId(i64),
 }
 
