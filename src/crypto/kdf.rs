@@ -3,7 +3,7 @@
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::{Zeroize, zeroize_stack};
 
-use crate::crypto::key::{KEY_BYTES, KeyBytes};
+use super::key_bytes::{KEY_BYTES, KeyBytes};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What deriving a key costs: memory in KiB, passes over it, and lanes.

@@ -2,6 +2,7 @@
 
 pub(crate) mod kdf;
 pub(crate) mod key;
+pub(crate) mod key_bytes;
 pub(crate) mod memory;
 pub(crate) mod random;
 pub(crate) mod subkeys;

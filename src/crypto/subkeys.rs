@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::key::KEY_BYTES;
+use super::key_bytes::KEY_BYTES;
 use super::xaes::XaesKey;
 
 /// The size of HMAC-SHA-256's output, in bytes.

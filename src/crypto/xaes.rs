@@ -9,7 +9,7 @@ use aes_gcm::aes::cipher::{Array, BlockCipherEncrypt};
 use aes_gcm::{AeadInOut, AesGcm, KeyInit};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::key::KEY_BYTES;
+use super::key_bytes::KEY_BYTES;
 
 /// The size of a nonce of XAES-256-GCM, in bytes.
 pub(crate) const NONCE_BYTES: usize = 24;

@@ -8,7 +8,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::*;
 use crate::credential::{Credential, CredentialType};
-use crate::crypto::key::{DataKey, KEY_BYTES, KeyBytes, SealingKey};
+use crate::crypto::key::{DataKey, SealingKey};
+use crate::crypto::key_bytes::{KEY_BYTES, KeyBytes};
 use crate::crypto::memory::with_wiped_stack;
 use crate::crypto::subkeys::{Purpose, tests::aead_key};
 use crate::crypto::xaes::{NONCE_BYTES, vectors::message_key};

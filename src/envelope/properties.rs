@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::*;
 use crate::clock::Timestamp;
 use crate::credential::{Credential, CredentialType};
-use crate::crypto::key::{DataKey, KeyBytes, MasterKey, OpeningKey, SealingKey};
+use crate::crypto::key::{DataKey, MasterKey, OpeningKey, SealingKey};
+use crate::crypto::key_bytes::KeyBytes;
 use crate::id::DataKeyId;
 
 /// A key and a place to seal to.

@@ -6,12 +6,9 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use super::text::{self, MasterKeyLines};
-use super::{MasterKeyProvider, ProviderContext, ProviderRecord, in_background, key_file};
+use super::{MasterKeyProvider, ProviderContext, ProviderRecord, in_background};
 use crate::crypto::key::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
-
-/// What its rows are of.
-pub(super) const KIND: &str = "environment";
 
 /// Master keys in an environment variable, which holds what a [`KeyFile`](super::KeyFile) holds: one
 /// [`MasterKeyText`](super::MasterKeyText), or several in lines.
@@ -47,11 +44,11 @@ impl Environment {
 #[async_trait]
 impl MasterKeyProvider for Environment {
     fn kind(&self) -> &'static str {
-        KIND
+        text::ENVIRONMENT
     }
 
     fn opens(&self, kind: &str) -> bool {
-        kind == KIND || kind == key_file::KIND
+        text::is_text(kind)
     }
 
     /// The one key of the variable, with the id that it has there.

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
-use super::text::{MasterKeyLines, MasterKeyText};
-use super::{MasterKeyProvider, ProviderContext, ProviderRecord, environment, guarded_file, in_background};
+use super::text::{self, MasterKeyLines, MasterKeyText};
+use super::{MasterKeyProvider, ProviderContext, ProviderRecord, guarded_file, in_background};
 use crate::crypto::key::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::MasterKeyId;
@@ -17,9 +17,6 @@ use crate::id::MasterKeyId;
 /// The most bytes of a key file: some eight hundred keys, far more than one vault ever has; a larger file is
 /// another one, given by mistake.
 pub const MAX_KEY_FILE_BYTES: usize = 65_536;
-
-/// What its rows are of.
-pub(super) const KIND: &str = "key-file";
 
 /// Master keys in a file: one [`MasterKeyText`] a line, `#` starts a comment, blank lines are allowed.
 ///
@@ -96,11 +93,11 @@ impl KeyFile {
 #[async_trait]
 impl MasterKeyProvider for KeyFile {
     fn kind(&self) -> &'static str {
-        KIND
+        text::KEY_FILE
     }
 
     fn opens(&self, kind: &str) -> bool {
-        kind == KIND || kind == environment::KIND
+        text::is_text(kind)
     }
 
     /// The one key of the file, with the id that it has there; the file is never written.

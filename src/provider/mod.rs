@@ -23,7 +23,8 @@ pub use self::key_file::{KeyFile, MAX_KEY_FILE_BYTES};
 pub use self::passphrase::{MAX_PASSPHRASE_BYTES, Passphrase};
 pub use self::text::MasterKeyText;
 pub use crate::crypto::kdf::Argon2Parameters;
-pub use crate::crypto::key::{KEY_BYTES, KeyBytes, MasterKey};
+pub use crate::crypto::key::MasterKey;
+pub use crate::crypto::key_bytes::{KEY_BYTES, KeyBytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MasterKeyId, VaultId};
 

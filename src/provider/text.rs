@@ -6,13 +6,25 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::crypto::key::{KEY_BYTES, KeyBytes, MasterKey};
+use crate::crypto::key::MasterKey;
+use crate::crypto::key_bytes::{KEY_BYTES, KeyBytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::MasterKeyId;
 use crate::secret::SecretText;
 
 /// What every master key's text begins with: for people and for secret scanners.
 const PREFIX: &str = "cvmk1_";
+
+/// The kind that rows are of whose key stands in a file.
+pub(super) const KEY_FILE: &str = "key-file";
+
+/// The kind that rows are of whose key stands in a variable.
+pub(super) const ENVIRONMENT: &str = "environment";
+
+/// Whether keys of `kind` are held as text, and matched by the id in it: a file's may be mounted as a variable.
+pub(super) fn is_text(kind: &str) -> bool {
+    [KEY_FILE, ENVIRONMENT].contains(&kind)
+}
 
 const ID_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 4;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::crypto::key::DataKey;
+use crate::crypto::key::{DataKey, KeyCheck};
 use crate::envelope::{Nonce, RowContext, WrapContext, open_credential, wrap_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyId;
@@ -142,8 +142,7 @@ impl Adoption {
     /// Holds the salt's key to the one that is registered.
     async fn is_registered(&self, salt: &[u8]) -> Result<()> {
         let row = self.store.data_key(On::Pool, DataKeyId::LEGACY).await?;
-        let check =
-            row.and_then(|row| row.key_check).as_deref().and_then(crate::crypto::key::KeyCheck::from_slice);
+        let check = row.and_then(|row| row.key_check).as_deref().and_then(KeyCheck::from_slice);
         match check {
             Some(check) if DataKey::legacy(salt).verify(self.keyring.vault(), &check) => Ok(()),
             _ => Err(Error::new(ErrorKind::Refused, "another legacy key is registered already")),

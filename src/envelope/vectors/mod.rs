@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::{Nonce, RowContext, WrapContext};
 use crate::clock::Timestamp;
 use crate::credential::{Credential, CredentialType};
-use crate::crypto::key::{DataKey, KeyBytes, MasterKey, OpeningKey, SealingKey};
+use crate::crypto::key::{DataKey, MasterKey, OpeningKey, SealingKey};
+use crate::crypto::key_bytes::KeyBytes;
 use crate::error::{ErrorKind, Result};
 use crate::id::{DataKeyId, OrganizationId};
 
