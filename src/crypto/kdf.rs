@@ -149,6 +149,8 @@ impl Drop for Memory {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
+    use super::super::memory_search::Needle;
     use super::*;
 
     #[test]
@@ -241,61 +243,17 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Provider);
     }
 
-    /// Where the process's writable memory holds the bytes that `masked` is after exclusive or with 0x5a: not
-    /// those themselves, so that the search does not find what it searches for.
-    #[cfg(target_os = "linux")]
-    fn places_of(masked: &[u8]) -> Vec<String> {
-        use std::os::unix::fs::FileExt;
-
-        let memory = std::fs::File::open("/proc/self/mem").unwrap();
-        let mut found = Vec::new();
-        let mut page = vec![0; 1 << 20];
-        for map in std::fs::read_to_string("/proc/self/maps").unwrap().lines() {
-            let mut parts = map.split_whitespace();
-            let (range, rights) = (parts.next().unwrap(), parts.next().unwrap());
-            if !rights.starts_with("rw") {
-                continue;
-            }
-            let (start, end) = range.split_once('-').unwrap();
-            let mut at = u64::from_str_radix(start, 16).unwrap();
-            let end = u64::from_str_radix(end, 16).unwrap();
-            while at < end {
-                let size = usize::try_from((end - at).min(page.len() as u64)).unwrap();
-                let Ok(read) = memory.read_at(&mut page[..size], at) else {
-                    break;
-                };
-                // Most memory is zeros: `contains` is fast in a build without optimization, too.
-                for (index, block) in page[..read].chunks(256).enumerate() {
-                    let from = index * 256;
-                    if block.contains(&(masked[0] ^ 0x5a))
-                        && page[from..read.min(from + 256 + masked.len())]
-                            .windows(masked.len())
-                            .any(|window| window.iter().zip(masked).all(|(byte, mask)| byte ^ 0x5a == *mask))
-                    {
-                        found.push(map.to_owned());
-                    }
-                }
-                page.fill(0);
-                at += read.max(1) as u64;
-            }
-        }
-        found
-    }
-
     #[cfg(target_os = "linux")]
     #[test]
     fn neither_passphrase_nor_key_is_left_in_memory() {
         let parameters = Argon2Parameters::new(19_456, 2, 1).unwrap();
-        // 24 bytes of each: what overwrites a freed allocation first is the allocator's own 16.
-        let passphrase: Vec<u8> = (0..40_u8).map(|n| n.wrapping_mul(37) ^ 0xa7).collect();
-        let masked_passphrase: Vec<u8> = passphrase[16..].iter().map(|byte| byte ^ 0x5a).collect();
+        let drawn = Needle::drawn(40);
+        let passphrase = drawn.reveal();
         let key = argon2id(&passphrase, b"salt of 16 bytes", &parameters).unwrap();
-        let masked_key: Vec<u8> = key.expose()[8..].iter().map(|byte| byte ^ 0x5a).collect();
-        assert!(!places_of(&masked_passphrase).is_empty(), "the search finds what is there");
-        assert!(!places_of(&masked_key).is_empty(), "the search finds what is there");
-        drop(zeroize::Zeroizing::new(passphrase));
-        drop(key);
-        assert_eq!(places_of(&masked_passphrase), Vec::<String>::new());
-        assert_eq!(places_of(&masked_key), Vec::<String>::new());
+        // The middle of each: what overwrites a freed allocation first is the allocator's own 16 bytes.
+        let secrets = [Needle::of(&passphrase[16..32]), Needle::of(&key.expose()[8..24])];
+        assert_eq!(secrets.each_ref().map(Needle::count), [1, 1], "the search finds what is there");
+        drop((passphrase, key));
+        assert_eq!(secrets.each_ref().map(Needle::count), [0, 0]);
     }
 }

@@ -4,6 +4,8 @@ pub(crate) mod kdf;
 pub(crate) mod key;
 pub(crate) mod key_bytes;
 pub(crate) mod memory;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) mod memory_search;
 pub(crate) mod random;
 pub(crate) mod subkeys;
 pub(crate) mod xaes;
