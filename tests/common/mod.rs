@@ -18,6 +18,7 @@
 
 pub mod postgres;
 pub mod schema;
+pub mod service;
 pub mod sqlite;
 pub mod store;
 

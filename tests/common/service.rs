@@ -1,0 +1,236 @@
+//! A service with a vault: its database, its key files, its tenants, and tokens whose text says which they are.
+
+use std::time::Duration;
+
+use credvault::provider::KeyFile;
+use credvault::{
+    Credential, CredentialType, ExposeSecret, IntegrationId, OrganizationId, Rotation, RotationReport, Vault,
+    VaultBuilder,
+};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::{Dialect, TestDatabase};
+
+/// A database with a vault, whose master key is in the file `first`; the file `second` is one to rewrap to.
+pub struct Service {
+    pub database: TestDatabase,
+    folder: TempDir,
+}
+
+/// An organization and its integration with GitHub.
+#[derive(Clone, Copy, Debug)]
+pub struct Tenant {
+    pub organization: OrganizationId,
+    pub integration: IntegrationId,
+}
+
+impl Service {
+    /// Makes the vault, and opens it with both key files.
+    pub async fn begin(database: TestDatabase) -> (Self, Vault) {
+        let service = Self { database, folder: tempfile::tempdir().unwrap() };
+        for name in ["first", "second"] {
+            KeyFile::generate(service.folder.path().join(name)).unwrap();
+        }
+        let vault = service.builder(&["first", "second"]).create_if_missing().build().await.unwrap();
+        (service, vault)
+    }
+
+    /// The key file `name`, as the library is told of it.
+    pub fn key(&self, name: &str) -> String {
+        format!("file:{}", self.folder.path().join(name).display())
+    }
+
+    pub fn builder(&self, keys: &[&str]) -> VaultBuilder {
+        keys.iter().fold(Vault::builder().url(self.database.url()), |builder, name| {
+            builder.master_key(&self.key(name)).unwrap()
+        })
+    }
+
+    /// The vault as another process would open it, with both key files.
+    pub async fn open(&self) -> Vault {
+        self.builder(&["first", "second"]).build().await.unwrap()
+    }
+
+    /// New organizations, each with an integration with GitHub.
+    pub async fn add_tenants(&self, count: usize) -> Vec<Tenant> {
+        let tenants: Vec<Tenant> = (0..count)
+            .map(|_| Tenant { organization: Uuid::new_v4().into(), integration: Uuid::new_v4().into() })
+            .collect();
+        let values: Vec<String> = tenants
+            .iter()
+            .map(|Tenant { organization, integration }| {
+                format!("('{integration}', '{organization}', '{integration}', 'github', 'active')")
+            })
+            .collect();
+        self.database
+            .execute(&format!(
+                "INSERT INTO integrations (id, organization_id, user_id, connector_type, status) VALUES {}",
+                values.join(", ")
+            ))
+            .await;
+        tenants
+    }
+
+    /// New tenants, each with the token `token of INTEGRATION`.
+    pub async fn add_tenants_with_tokens(&self, vault: &Vault, count: usize) -> Vec<Tenant> {
+        let tenants = self.add_tenants(count).await;
+        for tenant in &tenants {
+            put(vault, *tenant, &first_token(*tenant)).await;
+        }
+        tenants
+    }
+
+    /// The stored text of a tenant's credential.
+    pub async fn stored(&self, tenant: Tenant) -> String {
+        let sql = format!(
+            "SELECT credential_data_encrypted FROM integration_credentials WHERE integration_id = '{}'",
+            tenant.integration
+        );
+        self.database.fetch_one_text(&sql).await.unwrap()
+    }
+
+    /// All stored texts and their columns.
+    pub async fn rows(&self) -> Vec<Vec<Option<String>>> {
+        let sql = "SELECT integration_id, credential_data_encrypted, encryption_key_id, expires_at
+                     FROM integration_credentials ORDER BY integration_id";
+        self.database.fetch_text(sql).await
+    }
+
+    /// Changes the last character of a tenant's stored text: it no longer opens.
+    pub async fn tamper_with(&self, tenant: Tenant) -> String {
+        let mut text = self.stored(tenant).await;
+        let last = text.pop().unwrap();
+        // The top bit of the character, which every length of text uses.
+        text.push(if last.is_ascii_uppercase() { 'w' } else { 'A' });
+        self.set_stored(tenant, &text).await;
+        text
+    }
+
+    pub async fn set_stored(&self, tenant: Tenant, text: &str) {
+        let sql = format!(
+            "UPDATE integration_credentials SET credential_data_encrypted = '{text}' WHERE integration_id = '{}'",
+            tenant.integration
+        );
+        self.database.execute(&sql).await;
+    }
+
+    /// Makes the database change the tenant's row by `set` at the moment at which another row is put in quarantine,
+    /// which is after a page was read and before it is written.
+    pub async fn change_at_quarantine(&self, tenant: Tenant, set: &str) {
+        let integration = tenant.integration;
+        let update =
+            format!("UPDATE integration_credentials SET {set} WHERE integration_id = '{integration}';");
+        self.add_trigger("meanwhile", "AFTER INSERT ON vault_quarantine", &update).await;
+    }
+
+    /// Adds a trigger on each row that does `then`, whose statements end with a semicolon.
+    pub async fn add_trigger(&self, name: &str, when: &str, then: &str) {
+        self.database
+            .execute(&match self.database.dialect() {
+                Dialect::Postgres => format!(
+                    "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql
+                         AS $$ BEGIN {then} RETURN NULL; END $$;
+                     CREATE TRIGGER {name} {when} FOR EACH ROW EXECUTE FUNCTION {name}()"
+                ),
+                Dialect::Sqlite => format!("CREATE TRIGGER {name} {when} BEGIN {then} END"),
+            })
+            .await;
+    }
+
+    /// Lets the lease of a run that was cut off end now, in the place of a minute later.
+    pub async fn expire_lease(&self) {
+        self.database
+            .execute("UPDATE vault_rotation_runs SET lease_expires_at = started_at WHERE finished_at IS NULL")
+            .await;
+    }
+
+    /// A count that a statement gives.
+    pub async fn count(&self, sql: &str) -> u64 {
+        self.database.fetch_one_text(sql).await.unwrap().parse().unwrap()
+    }
+
+    /// The rows that are not under the active key of their scope, by a definition of this test's own.
+    pub async fn rows_under_other_keys(&self) -> u64 {
+        let sql = "SELECT count(*)
+                     FROM integration_credentials AS c
+                     JOIN integrations AS i ON i.id = c.integration_id
+                     LEFT JOIN vault_data_keys AS own
+                            ON own.organization_id = i.organization_id AND own.state = 'active'
+                     LEFT JOIN vault_data_keys AS shared
+                            ON shared.organization_id IS NULL AND shared.state = 'active'
+                    WHERE c.encryption_key_id <> CASE WHEN own.id IS NULL THEN shared.id ELSE own.id END";
+        self.count(sql).await
+    }
+
+    /// Every row opens and is under the active key of its scope, and no key is half made.
+    pub async fn assert_all_current(&self, vault: &Vault) {
+        assert_sound(vault).await;
+        assert_eq!(self.rows_under_other_keys().await, 0);
+        assert_eq!(vault.status().await.unwrap().stale_rows, 0);
+        assert_eq!(self.count("SELECT count(*) FROM vault_data_keys WHERE state = 'pre-active'").await, 0);
+    }
+}
+
+/// Every key unwraps and every row opens.
+pub async fn assert_sound(vault: &Vault) {
+    let verification = vault.verify().run().await.unwrap();
+    assert!(verification.findings.is_empty(), "{:?}", verification.findings);
+}
+
+pub fn token(text: &str) -> Credential {
+    Credential::new(CredentialType::token()).with_field("access_token", text)
+}
+
+pub fn first_token(tenant: Tenant) -> String {
+    format!("token of {}", tenant.integration)
+}
+
+pub async fn put(vault: &Vault, tenant: Tenant, text: &str) {
+    vault.organization(tenant.organization).put(tenant.integration, &token(text)).await.unwrap();
+}
+
+/// The tenant's token.
+pub async fn read(vault: &Vault, tenant: Tenant) -> Option<String> {
+    let stored = vault.organization(tenant.organization).get(tenant.integration).await.unwrap()?;
+    Some(stored.credential.field("access_token").unwrap().expose_secret().to_owned())
+}
+
+/// A rotation that stands still after its first page until it is told to go on.
+pub struct Halted {
+    go_on: std::sync::mpsc::Sender<()>,
+    task: JoinHandle<credvault::Result<RotationReport>>,
+}
+
+impl Halted {
+    /// Runs `rotation` up to the end of its first page.
+    pub async fn after_first_page(rotation: Rotation) -> Self {
+        let (reached, at_first_page) = oneshot::channel();
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let once = std::sync::Mutex::new(Some((reached, wait)));
+        let rotation = rotation.on_progress(move |_| {
+            if let Some((reached, wait)) = once.lock().unwrap().take() {
+                reached.send(()).unwrap();
+                // Without its message the test is over.
+                tokio::task::block_in_place(|| wait.recv().ok());
+            }
+        });
+        let task = tokio::spawn(rotation.run());
+        at_first_page.await.expect("the rotation ended before its first page");
+        Self { go_on, task }
+    }
+
+    /// Lets it go on, to its end.
+    pub async fn finish(self) -> credvault::Result<RotationReport> {
+        self.go_on.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(40), self.task).await.expect("it never ends").unwrap()
+    }
+}
+
+/// A number below `limit`, by the operating system's generator.
+pub fn random_below(limit: u64) -> u64 {
+    let (random, _) = Uuid::new_v4().as_u64_pair();
+    random % limit
+}

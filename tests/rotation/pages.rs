@@ -1,0 +1,59 @@
+//! Pages of any size give the same end.
+
+use credvault::{ErrorKind, Outcome};
+
+use crate::common::service::{Service, first_token, read};
+use crate::common::{self, TestDatabase, on_both_stores};
+
+async fn pages_of_any_size_give_the_same_end(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 15).await;
+    for rows in [1, 7, 15, 5_000] {
+        let report = vault.rotation().force().batch_size(rows).unwrap().run().await.unwrap();
+        assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 15));
+        assert_eq!((report.already_current, report.lost_to_concurrent_writes, report.remaining), (0, 0, 0));
+        let under_new_key = report.keys.iter().find(|key| key.id == report.new_keys[0]).unwrap().rows;
+        assert_eq!(under_new_key, 15);
+        service.assert_all_current(&vault).await;
+        for tenant in &tenants {
+            assert_eq!(read(&vault, *tenant).await.unwrap(), first_token(*tenant));
+        }
+    }
+    for rows in [0, 5_001, u32::MAX] {
+        assert_eq!(vault.rotation().batch_size(rows).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
+
+async fn a_rotation_of_nothing_says_so_by_counts(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let report = vault.rotation().force().run().await.unwrap();
+    assert_eq!((report.outcome, report.new_keys.len(), report.re_encrypted), (Outcome::Complete, 1, 0));
+    service.add_tenants_with_tokens(&vault, 5).await;
+    let before = service.rows().await;
+    let report = vault.rotation().run().await.unwrap();
+    assert_eq!((report.outcome, report.new_keys.len()), (Outcome::Complete, 0));
+    assert_eq!((report.re_encrypted, report.already_current), (0, 5));
+    assert_eq!(service.rows().await, before);
+    // As old as any limit: it is due.
+    let report = vault.rotation().max_age(time::Duration::ZERO).run().await.unwrap();
+    assert_eq!((report.new_keys.len(), report.re_encrypted), (1, 5));
+    service.assert_all_current(&vault).await;
+}
+
+async fn one_organizations_rotation_leaves_other_keys_active(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 3).await;
+    let own = vault.keys().create(tenants[0].organization).await.unwrap();
+    // What it wrote before follows with the next rotation.
+    assert_eq!(vault.rotation().run().await.unwrap().re_encrypted, 1);
+    let report = vault.rotation().force().organization(tenants[0].organization).run().await.unwrap();
+    assert_eq!((report.new_keys.len(), report.re_encrypted), (1, 1));
+    assert_ne!(report.new_keys[0], own);
+    service.assert_all_current(&vault).await;
+}
+
+on_both_stores!(
+    pages_of_any_size_give_the_same_end,
+    a_rotation_of_nothing_says_so_by_counts,
+    one_organizations_rotation_leaves_other_keys_active,
+);

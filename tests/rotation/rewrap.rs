@@ -1,0 +1,164 @@
+//! Rewrap: every data key under another master key, and no row touched.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use credvault::provider::{self, Argon2Parameters, MasterKeyProvider, Passphrase};
+use credvault::{ErrorKind, Outcome, SecretText, Vault};
+
+use crate::common::service::{Service, assert_sound, first_token, put, read, token};
+use crate::common::{self, Dialect, TestDatabase, on_both_stores};
+
+impl Service {
+    fn provider(&self, name: &str) -> Arc<dyn MasterKeyProvider> {
+        provider::from_spec(&self.key(name)).unwrap()
+    }
+
+    /// The data keys that are wrapped by a master key which is not the active one.
+    async fn keys_left_behind(&self) -> u64 {
+        self.count(
+            "SELECT count(*) FROM vault_key_material AS m
+               JOIN vault_master_keys AS k ON k.id = m.master_key_id
+              WHERE k.state <> 'active'",
+        )
+        .await
+    }
+}
+
+async fn a_rewrap_to_the_same_key_says_that_nothing_was_to_do(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let before = service.database.fetch_text("SELECT wrapped_key FROM vault_key_material").await;
+    let active = vault.status().await.unwrap().master_keys[0].id;
+    for _ in 0..2 {
+        let report = vault.rewrap(service.provider("first")).run().await.unwrap();
+        assert_eq!((report.outcome, report.master_key), (Outcome::Complete, active));
+        assert_eq!((report.rewrapped, report.already_current), (0, 1));
+    }
+    assert_eq!(service.database.fetch_text("SELECT wrapped_key FROM vault_key_material").await, before);
+    assert_eq!(vault.status().await.unwrap().master_keys.len(), 1);
+}
+
+async fn after_a_rewrap_the_old_key_alone_opens_nothing(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 3).await;
+    let rows = service.rows().await;
+    // A service that runs with both keys follows without a restart.
+    let running = service.open().await;
+    for (new, old) in [("second", "first"), ("first", "second"), ("second", "first")] {
+        let report = vault.rewrap(service.provider(new)).run().await.unwrap();
+        assert_eq!((report.outcome, report.rewrapped, report.already_current), (Outcome::Complete, 1, 0));
+        let error = service.builder(&[old]).build().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::KeyUnavailable, "{error}");
+        let alone = service.builder(&[new]).build().await.unwrap();
+        for vault in [&alone, &running] {
+            assert_eq!(read(vault, tenants[0]).await.unwrap(), first_token(tenants[0]));
+        }
+        running.keys().create(tenants[1].organization).await.unwrap();
+        vault.rewrap(service.provider(new)).run().await.unwrap();
+        assert_eq!(service.keys_left_behind().await, 0);
+        // Back to as it was, for the next turn of one key.
+        service
+            .database
+            .execute(
+                "DELETE FROM vault_key_material WHERE data_key_id IN
+                          (SELECT id FROM vault_data_keys WHERE organization_id IS NOT NULL);
+                      DELETE FROM vault_data_keys WHERE organization_id IS NOT NULL",
+            )
+            .await;
+    }
+    assert_eq!(service.rows().await, rows, "a rewrap touches no row");
+}
+
+async fn a_passphrase_can_be_rewrapped_to_and_from(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 3).await;
+    let passphrase = |text: &str| -> Arc<dyn MasterKeyProvider> {
+        let least = Argon2Parameters::new(19_456, 2, 1).unwrap();
+        Arc::new(Passphrase::from_secret(SecretText::copy_of(text)).with_parameters(least))
+    };
+    let open_with = async |provider| {
+        Vault::builder().url(service.database.url()).master_key_provider(provider).build().await
+    };
+    let report = vault.rewrap(passphrase("correct horse battery staple")).run().await.unwrap();
+    assert_eq!((report.outcome, report.rewrapped), (Outcome::Complete, 1));
+    assert_eq!(service.builder(&["first"]).build().await.unwrap_err().kind(), ErrorKind::KeyUnavailable);
+    let error = open_with(passphrase("another one altogether")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::KeyMismatch, "{error}");
+
+    let typed = open_with(passphrase("correct horse battery staple")).await.unwrap();
+    assert_eq!(read(&typed, tenants[0]).await.unwrap(), first_token(tenants[0]));
+    put(&typed, tenants[1], "under the passphrase").await;
+    // The same passphrase with a salt of its own is another key.
+    let again = typed.rewrap(passphrase("correct horse battery staple")).run().await.unwrap();
+    assert_eq!(again.rewrapped, 1);
+    assert_ne!(again.master_key, report.master_key);
+    let typed = open_with(passphrase("correct horse battery staple")).await.unwrap();
+    let report = typed.rewrap(service.provider("second")).run().await.unwrap();
+    assert_eq!((report.outcome, report.rewrapped), (Outcome::Complete, 1));
+    let error = open_with(passphrase("correct horse battery staple")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::KeyUnavailable, "{error}");
+    let alone = service.builder(&["second"]).build().await.unwrap();
+    assert_eq!(read(&alone, tenants[1]).await.unwrap(), "under the passphrase");
+    service.assert_all_current(&alone).await;
+}
+
+async fn writers_notice_nothing_of_a_rewrap(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 8).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (writer, flag, written) = (service.open().await, Arc::clone(&stop), tenants.clone());
+    let writer = tokio::spawn(async move {
+        let mut number = 0_u64;
+        while !flag.load(Ordering::Relaxed) {
+            number += 1;
+            for tenant in &written {
+                let organization = writer.organization(tenant.organization);
+                organization.put(tenant.integration, &token(&number.to_string())).await.unwrap();
+                assert_eq!(read(&writer, *tenant).await.unwrap(), number.to_string());
+            }
+        }
+        number
+    });
+    for turn in 0..6 {
+        let name = ["second", "first"][turn % 2];
+        let report = vault.rewrap(service.provider(name)).run().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Complete);
+        vault.keys().create(tenants[turn].organization).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let last = writer.await.unwrap();
+    for tenant in &tenants {
+        assert_eq!(read(&vault, *tenant).await.unwrap(), last.to_string());
+    }
+    assert_sound(&vault).await;
+}
+
+/// A data key is inserted in a transaction that was begun before the switch of the master key and commits after it.
+async fn a_data_key_made_beside_a_rewrap_is_not_left_behind(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 12).await;
+    if service.database.dialect() == Dialect::Postgres {
+        // Time for a whole rewrap between the statements of the transaction.
+        let wait = "PERFORM pg_sleep(0.1);";
+        service.add_trigger("linger", "AFTER INSERT ON vault_key_material", wait).await;
+    }
+    let elsewhere = service.open().await;
+    for (turn, tenant) in tenants.iter().enumerate() {
+        let (elsewhere, organization) = (elsewhere.clone(), tenant.organization);
+        let create = tokio::spawn(async move { elsewhere.keys().create(organization).await });
+        tokio::time::sleep(std::time::Duration::from_millis(turn as u64)).await;
+        let to = service.provider(["second", "first"][turn % 2]);
+        assert_eq!(vault.rewrap(to).run().await.unwrap().outcome, Outcome::Complete);
+        create.await.unwrap().unwrap();
+        assert_eq!(service.keys_left_behind().await, 0, "turn {turn}");
+    }
+    assert_sound(&vault).await;
+}
+
+on_both_stores!(
+    a_rewrap_to_the_same_key_says_that_nothing_was_to_do,
+    after_a_rewrap_the_old_key_alone_opens_nothing,
+    a_passphrase_can_be_rewrapped_to_and_from,
+    writers_notice_nothing_of_a_rewrap,
+    a_data_key_made_beside_a_rewrap_is_not_left_behind,
+);
