@@ -32,7 +32,8 @@ mod sql {
     crate::store::sql::statements!(
         now: "(now() AT TIME ZONE 'utc')",
         microsecond: " * interval '1 microsecond'",
-        for_share: " FOR SHARE"
+        keep_key_of_i: " FOR KEY SHARE OF i",
+        keep_m: " FOR SHARE OF m"
     );
 
     macro_rules! scan {

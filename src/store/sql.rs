@@ -71,22 +71,29 @@ macro_rules! data_keys {
 }
 pub(super) use data_keys;
 
-/// Defines the shared statements with a dialect's `now`, its unit for an integer of microseconds, and what locks a row
-/// against a change of its state until the end of the transaction.
+/// Defines the shared statements with a dialect's `now`, its unit for an integer of microseconds, and how a `SELECT`
+/// keeps the key columns of `i`, or the row `m`, from changing until the transaction ends.
 macro_rules! statements {
-    (now: $now:literal, microsecond: $microsecond:literal, for_share: $for_share:literal) => {
+    (
+        now: $now:literal,
+        microsecond: $microsecond:literal,
+        keep_key_of_i: $keep_key_of_i:literal,
+        keep_m: $keep_m:literal
+    ) => {
         use $crate::store::sql::{
             active_key_of_scope, credential_columns, data_keys, is_stale, summaries,
         };
 
-        /// Takes no lock but the row's. The key must be the active one of the scope in this statement's snapshot.
+        /// The key must be the active one of the scope in this statement's snapshot. The integration stays the
+        /// organization's until this is committed: a write that waited for a transfer to end would else replace what
+        /// was sealed for the new organization. No other change of the integration's row waits for it.
         pub(in $crate::store) const PUT: &str = concat!(
             "INSERT INTO integration_credentials
                     (id, integration_id, credential_type, credential_data_encrypted, expires_at,
                      encryption_key_id, created_at, updated_at)
              SELECT $1, i.id, $3, $4, $5, $6, ", $now, ", ", $now, "
                FROM integrations AS i
-              WHERE i.id = $2 AND i.organization_id = $7 AND $6 = ", active_key_of_scope!(), "
+              WHERE i.id = $2 AND i.organization_id = $7 AND $6 = ", active_key_of_scope!(), $keep_key_of_i, "
                  ON CONFLICT (integration_id) DO UPDATE
                 SET credential_type = excluded.credential_type,
                     credential_data_encrypted = excluded.credential_data_encrypted,
@@ -204,14 +211,13 @@ macro_rules! statements {
              ORDER BY k.organization_id IS NULL LIMIT 1"
         );
         pub(in $crate::store) const DATA_KEYS: &str = data_keys!("1 = 1 ORDER BY k.created_at, k.id");
-        /// Writes no row unless the master key that wrapped it is the active one, which it stays until the commit: a
-        /// rewrap's switch waits, and then finds this key.
+        /// Refused, by no row, unless the master key that wrapped it is the active one, which it stays until the
+        /// transaction ends: a rewrap waits for that, and finds the new key.
         pub(in $crate::store) const INSERT_DATA_KEY: &str = concat!(
             "INSERT INTO vault_data_keys (id, organization_id, state, key_check)
              SELECT $1, $2, 'pre-active', $3
-              WHERE EXISTS (SELECT 1 FROM vault_master_keys WHERE id = $4 AND state = 'active'",
-            $for_share,
-            ")
+               FROM vault_master_keys AS m
+              WHERE m.id = $4 AND m.state = 'active'", $keep_m, "
                  ON CONFLICT DO NOTHING"
         );
         pub(in $crate::store) const INSERT_MATERIAL: &str =
@@ -234,9 +240,8 @@ macro_rules! statements {
         pub(in $crate::store) const SET_LEGACY_MATERIAL: &str = concat!(
             "UPDATE vault_key_material SET master_key_id = $1, wrapped_key = $2
               WHERE data_key_id = 'v1' AND wrapped_key IS NULL
-                AND EXISTS (SELECT 1 FROM vault_master_keys WHERE id = $1 AND state = 'active'",
-            $for_share,
-            ")"
+                AND EXISTS (SELECT 1 FROM vault_master_keys AS m
+                             WHERE m.id = $1 AND m.state = 'active'", $keep_m, ")"
         );
         pub(in $crate::store) const SWAP_MATERIAL: &str =
             "UPDATE vault_key_material SET master_key_id = $3, wrapped_key = $4

@@ -39,7 +39,8 @@ mod sql {
     crate::store::sql::statements!(
         now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
         microsecond: "",
-        for_share: ""
+        keep_key_of_i: "", // One writer: nothing changes meanwhile.
+        keep_m: ""
     );
 
     /// By rowid, the order of the table: by id, which is random, each row would be another page of the file.
