@@ -153,12 +153,15 @@ async fn a_rotation_holds_no_lock_between_pages(database: TestDatabase) {
 
 async fn keys_that_organizations_get_meanwhile_are_used(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
-    let tenants = service.add_tenants_with_tokens(&vault, 20).await;
-    // One has an own key that the rotating process knows; it gets the next from another process.
-    vault.keys().create(tenants[0].organization).await.unwrap();
+    let tenants = service.add_tenants_with_tokens(&vault, 8).await;
+    for tenant in &tenants[..4] {
+        vault.keys().create(tenant.organization).await.unwrap();
+    }
+    // The rotating process believes that it knows the key of the row on the first page; then another process makes
+    // that organization's next.
     let elsewhere = service.open().await;
     let halted = Halted::after_first_page(vault.rotation().force().batch_size(1).unwrap()).await;
-    for tenant in &tenants[..10] {
+    for tenant in &tenants {
         elsewhere.keys().create(tenant.organization).await.unwrap();
     }
     let report = halted.finish().await.unwrap();
@@ -208,5 +211,26 @@ async fn a_rotation_passes_by_a_locked_row_and_takes_it_up_once_it_is_free() {
     assert_eq!((report.outcome, report.re_encrypted, report.remaining), (Outcome::Complete, 20, 0));
     assert!(report.lost_to_concurrent_writes > 0);
     assert_eq!(read(&vault, tenants[8]).await.unwrap(), "written meanwhile");
+    service.assert_all_current(&vault).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_waited_for_a_transfer_does_not_replace_what_was_transferred() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    let tenant = service.add_tenants_with_tokens(&vault, 1).await[0];
+    let new = Tenant { organization: uuid::Uuid::new_v4().into(), ..tenant };
+    // The transfer has sealed the row anew, and takes its time to commit.
+    let when = "AFTER UPDATE OF credential_data_encrypted ON integration_credentials";
+    service.add_trigger("linger", when, "PERFORM pg_sleep(0.5);").await;
+    let mover = vault.clone();
+    let transfer = tokio::spawn(async move {
+        mover.transfer(tenant.integration, tenant.organization, new.organization).await
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let late = vault.organization(tenant.organization).put(tenant.integration, &token("late")).await;
+    transfer.await.unwrap().unwrap();
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(read(&vault, new).await.unwrap(), first_token(tenant));
+    assert_eq!(read(&vault, tenant).await, None);
     service.assert_all_current(&vault).await;
 }
