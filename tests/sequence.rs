@@ -4,8 +4,7 @@
 
 mod common;
 
-use common::{TestDatabase, on_both_stores};
-use credvault::provider::KeyFile;
+use common::{KeyFiles, TestDatabase, on_both_stores};
 use credvault::{
     Credential, CredentialType, ErrorKind, ExposeSecret, LegacySalt, Outcome, Phase, Vault, provider,
 };
@@ -54,20 +53,17 @@ async fn assert_opens(vault: &Vault, organization: Uuid, integration: Uuid, fiel
 }
 
 async fn init_put_get_rotate_get_rewrap_get_verify(database: TestDatabase) {
-    let folder = tempfile::tempdir().unwrap();
-    let (first, second) = (folder.path().join("first.key"), folder.path().join("second.key"));
-    KeyFile::generate(&first).unwrap();
-    KeyFile::generate(&second).unwrap();
-    let spec = |path: &std::path::Path| format!("file:{}", path.display());
+    let keys = KeyFiles::new();
+    let (first, second) = (keys.generate("first.key"), keys.generate("second.key"));
 
-    let error = Vault::open(database.url(), &spec(&first)).await.unwrap_err();
+    let error = Vault::open(database.url(), &first).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotInitialized, "{error}");
 
     let vault = Vault::builder()
         .url(database.url())
-        .master_key(&spec(&first))
+        .master_key(&first)
         .unwrap()
-        .master_key(&spec(&second))
+        .master_key(&second)
         .unwrap()
         .create_if_missing()
         .build()
@@ -108,18 +104,15 @@ async fn init_put_get_rotate_get_rewrap_get_verify(database: TestDatabase) {
         (0, 0, 1 + legacy_rows.len() as u64)
     );
 
-    let to = provider::from_spec(&spec(&second)).unwrap();
+    let to = provider::from_spec(&second).unwrap();
     let report = vault.rewrap(to).run().await.unwrap();
     // Two data keys and the legacy one.
     assert_eq!((report.outcome, report.rewrapped, report.already_current), (Outcome::Complete, 3, 0));
     assert_eq!(read().await, rotated, "a rewrap touches no row");
 
     // The first master key is no longer needed, and is no longer enough.
-    assert_eq!(
-        Vault::open(database.url(), &spec(&first)).await.unwrap_err().kind(),
-        ErrorKind::KeyUnavailable
-    );
-    let vault = Vault::open(database.url(), &spec(&second)).await.unwrap();
+    assert_eq!(Vault::open(database.url(), &first).await.unwrap_err().kind(), ErrorKind::KeyUnavailable);
+    let vault = Vault::open(database.url(), &second).await.unwrap();
     for (organization, integration, fields) in &legacy_rows {
         assert_opens(&vault, *organization, *integration, fields).await;
         assert!(vault.organization(Uuid::new_v4()).get(*integration).await.unwrap().is_none());

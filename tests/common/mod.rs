@@ -21,8 +21,10 @@ pub mod schema;
 pub mod service;
 pub mod sqlite;
 pub mod store;
+pub mod vault;
 
 pub use store::{Dialect, TestDatabase};
+pub use vault::{KeyFiles, RawConnection, read, read_token, token};
 
 /// Runs each of the functions `async fn name(database: TestDatabase)` as two tests, `postgres::name` and
 /// `sqlite::name`, each on an empty database of its own.
