@@ -13,6 +13,17 @@ pub(super) struct Id(pub(super) Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time(pub(super) i64);
 
+/// Text as it stands. SQLite takes any bytes for text: what is no UTF-8 reads with replacement characters, so that it
+/// opens as nothing, and no list or scan ends at its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text(pub(super) String);
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
 impl From<Timestamp> for Time {
     fn from(timestamp: Timestamp) -> Self {
         Self(timestamp.as_microseconds())

@@ -104,9 +104,9 @@ macro_rules! credential_store {
             Ok(Summary {
                 integration_id: row.try_get::<Id, _>(0)?.into(),
                 organization_id: row.try_get::<Id, _>(1)?.into(),
-                connector_type: row.try_get(2)?,
-                credential_type: CredentialType::from_stored(row.try_get(3)?),
-                key_id: row.try_get::<String, _>(4)?.parse().ok(),
+                connector_type: row.try_get::<Text, _>(2)?.into(),
+                credential_type: CredentialType::from_stored(row.try_get::<Text, _>(3)?.into()),
+                key_id: row.try_get::<Text, _>(4)?.0.parse().ok(),
                 expires_at: row
                     .try_get::<Option<Time>, _>(5)?
                     .and_then(Time::timestamp)
@@ -118,9 +118,9 @@ macro_rules! credential_store {
 
         fn credential_row(row: &$row) -> sqlx::Result<CredentialRow> {
             Ok(CredentialRow {
-                credential_type: row.try_get("credential_type")?,
-                stored: row.try_get("stored")?,
-                key_column: row.try_get("encryption_key_id")?,
+                credential_type: row.try_get::<Text, _>("credential_type")?.into(),
+                stored: row.try_get::<Text, _>("stored")?.into(),
+                key_column: row.try_get::<Text, _>("encryption_key_id")?.into(),
                 expires_at: row.try_get::<Option<Time>, _>("expires_at")?.and_then(Time::timestamp),
                 legacy_organization: row
                     .try_get::<Option<Id>, _>("legacy_organization")?
@@ -174,7 +174,7 @@ macro_rules! credential_store {
                 let guard = |row: $row| -> sqlx::Result<Guard> {
                     Ok(Guard {
                         active_key: row.try_get::<Option<String>, _>(0)?.and_then(|id| id.parse().ok()),
-                        revision: row.try_get(1)?,
+                        revision: row.try_get::<Option<Text>, _>(1)?.map(String::from),
                     })
                 };
                 let mut connection = self.connection(DOING, on).await?;
@@ -323,7 +323,7 @@ macro_rules! credential_store {
             async fn count_by_key(&self) -> Result<Vec<KeyCount>> {
                 let count = |row: $row| -> sqlx::Result<KeyCount> {
                     Ok(KeyCount {
-                        key_column: row.try_get(0)?,
+                        key_column: row.try_get::<Text, _>(0)?.into(),
                         rows: row.try_get::<i64, _>(1)?.cast_unsigned(),
                     })
                 };

@@ -12,7 +12,7 @@ use sqlx::{Connection as _, Decode, Encode, PgConnection, Postgres, Row, Transac
 use time::Duration;
 use uuid::Uuid;
 
-use super::column::{Id, Time};
+use super::column::{Id, Text, Time};
 use super::credentials::{CredentialStore, credential_store};
 use super::failure::failure;
 use super::keys::{CheckWrapped, KeyStore, key_store};
@@ -220,6 +220,22 @@ impl Encode<'_, Postgres> for Id {
 }
 
 impl<'r> Decode<'r, Postgres> for Id {
+    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        Decode::<Postgres>::decode(value).map(Self)
+    }
+}
+
+impl Type<Postgres> for Text {
+    fn type_info() -> PgTypeInfo {
+        <String as Type<Postgres>>::type_info()
+    }
+
+    fn compatible(ty: &PgTypeInfo) -> bool {
+        <String as Type<Postgres>>::compatible(ty)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Text {
     fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
         Decode::<Postgres>::decode(value).map(Self)
     }

@@ -16,7 +16,7 @@ use time::Duration;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::column::{Id, Time};
+use super::column::{Id, Text, Time};
 use super::credentials::{CredentialStore, credential_store};
 use super::failure::failure;
 use super::keys::{CheckWrapped, KeyStore, key_store};
@@ -226,6 +226,19 @@ impl Encode<'_, Sqlite> for Id {
 impl<'r> Decode<'r, Sqlite> for Id {
     fn decode(value: SqliteValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
         <Hyphenated as Decode<Sqlite>>::decode(value).map(|id| Self(Uuid::from(id)))
+    }
+}
+
+impl Type<Sqlite> for Text {
+    fn type_info() -> SqliteTypeInfo {
+        <String as Type<Sqlite>>::type_info()
+    }
+}
+
+impl<'r> Decode<'r, Sqlite> for Text {
+    fn decode(value: SqliteValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        let bytes = <&[u8] as Decode<Sqlite>>::decode(value)?;
+        Ok(Self(String::from_utf8_lossy(bytes).into_owned()))
     }
 }
 
