@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::Duration;
 
 use super::report::Outcome;
@@ -62,26 +62,33 @@ impl Lease {
     pub(super) async fn renew(&self) -> Result<()> {
         match self.store.renew_lease(self.run, self.clock.offset(), DURATION).await? {
             true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::LeaseLost,
-                format!("run {} has lost its lease to another process", self.run.0),
-            )),
+            false => Err(self.lost()),
         }
     }
 
-    /// Ends the run with its outcome, which gives the lease back.
+    /// Ends the run as its `result` says, which gives the lease back; `summary` is the outcome and the counts that the
+    /// run's row keeps.
     ///
     /// # Errors
     ///
-    /// As [`renew`](Self::renew).
-    pub(super) async fn finish(self, outcome: &str, counts: Value) -> Result<()> {
-        match self.store.finish_run(self.run, outcome, &counts).await? {
-            true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::LeaseLost,
-                format!("run {} has lost its lease to another process", self.run.0),
-            )),
-        }
+    /// The one of `result`; else as [`renew`](Self::renew).
+    pub(super) async fn end<R>(
+        self,
+        result: Result<R>,
+        summary: impl FnOnce(&R) -> (&'static str, Value),
+    ) -> Result<R> {
+        let (outcome, counts) = match &result {
+            Ok(report) => summary(report),
+            Err(error) => ("failed", json!({ "error": error.kind().to_string() })),
+        };
+        let ended = self.store.finish_run(self.run, outcome, &counts).await;
+        // The first error is the one to report; a lease that can't be given back expires.
+        let report = result?;
+        if ended? { Ok(report) } else { Err(self.lost()) }
+    }
+
+    fn lost(&self) -> Error {
+        Error::new(ErrorKind::LeaseLost, format!("run {} has lost its lease to another process", self.run.0))
     }
 }
 

@@ -61,17 +61,8 @@ impl Rewrap {
                 return Ok(RewrapReport { outcome, master_key, rewrapped: 0, already_current: 0 });
             }
         };
-        match self.run_leased(&lease).await {
-            Ok(report) => {
-                lease.finish(report.outcome.as_str(), report.counts()).await?;
-                Ok(report)
-            }
-            Err(error) => {
-                // The first error is the one to report; a lease that can't be given back expires.
-                drop(lease.finish("failed", serde_json::json!({ "error": error.kind().to_string() })).await);
-                Err(error)
-            }
-        }
+        let result = self.run_leased(&lease).await;
+        lease.end(result, |report| (report.outcome.as_str(), report.counts())).await
     }
 
     async fn run_leased(&self, lease: &Lease) -> Result<RewrapReport> {

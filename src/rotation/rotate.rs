@@ -123,17 +123,8 @@ impl Rotation {
             Taken::Ours(lease) => lease,
             Taken::HeldBy(outcome) => return Ok(RotationReport::new(outcome)),
         };
-        match self.run_leased(&lease).await {
-            Ok(report) => {
-                lease.finish(report.outcome.as_str(), report.counts()).await?;
-                Ok(report)
-            }
-            Err(error) => {
-                // The first error is the one to report; a lease that can't be given back expires.
-                drop(lease.finish("failed", serde_json::json!({ "error": error.kind().to_string() })).await);
-                Err(error)
-            }
-        }
+        let result = self.run_leased(&lease).await;
+        lease.end(result, |report| (report.outcome.as_str(), report.counts())).await
     }
 
     async fn run_leased(&self, lease: &Lease) -> Result<RotationReport> {

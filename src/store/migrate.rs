@@ -172,11 +172,7 @@ pub(crate) async fn pending_postgres(connection: &mut PgConnection) -> Result<Ve
         .fetch_one(&mut *connection)
         .await
         .map_err(failure)?;
-    let applied = match books {
-        true => connection.list_applied_migrations(BOOKS).await.map_err(migrate_failure)?,
-        false => Vec::new(),
-    };
-    pending(&applied, &POSTGRES)
+    pending_by_books(connection, books, &POSTGRES).await
 }
 
 /// What [`migrate_sqlite`] would apply; writes nothing, and works on an empty database.
@@ -188,11 +184,7 @@ pub(crate) async fn pending_sqlite(connection: &mut SqliteConnection) -> Result<
             .fetch_one(&mut *connection)
             .await
             .map_err(failure)?;
-    let applied = match books {
-        true => connection.list_applied_migrations(BOOKS).await.map_err(migrate_failure)?,
-        false => Vec::new(),
-    };
-    pending(&applied, &SQLITE)
+    pending_by_books(connection, books, &SQLITE).await
 }
 
 /// Applies those of `list` that are pending, each in a transaction of its own, or a savepoint.
@@ -211,6 +203,20 @@ async fn apply<C: Migrate + Send>(
         }
     }
     Ok(())
+}
+
+/// What of `list` is pending on a database, which has no books before its first migration.
+async fn pending_by_books<C: Migrate>(
+    connection: &mut C,
+    has_books: bool,
+    list: &[Embedded],
+) -> Result<Vec<MigrationName>> {
+    let applied = if has_books {
+        connection.list_applied_migrations(BOOKS).await.map_err(migrate_failure)?
+    } else {
+        Vec::new()
+    };
+    pending(&applied, list)
 }
 
 /// What of `list` is not in the books, once the books are known to be of this version or of an older one.
