@@ -1,2 +1,83 @@
-//! x
-fn main() {}
+//! The command `credvault`: a vault from a shell, and its jobs from cron.
+//!
+//! Each command returns a report, text and JSON in one, and `main` prints one of them. Everything goes through the
+//! library's public API.
+
+mod adoption;
+mod arguments;
+mod connection;
+mod credentials;
+mod demo;
+mod failure;
+mod json_object;
+mod keys;
+mod output;
+mod rotation;
+mod setup;
+mod standard_streams;
+mod verification;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{Arguments, Command};
+use crate::output::Report;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::of_command_line(&error),
+    };
+    let form = arguments.global.output;
+    let outcome = start_log().and_then(|()| run(arguments));
+    match outcome.and_then(|report| report.print(form)) {
+        Ok(exit) => exit.into(),
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<Report> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime did not start")?
+        .block_on(run_command(arguments))
+}
+
+async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result<Report> {
+    match command {
+        Command::Demo(demo) => demo::run(&global, &demo).await,
+        Command::Init => setup::init(&global).await,
+        Command::Migrate { dry_run } => setup::migrate(&global, dry_run).await,
+        Command::MasterKey(command) => setup::master_key(&command),
+        Command::Put(put) => credentials::put(&global, put).await,
+        Command::Get(get) => credentials::get(&global, &get).await,
+        Command::List { organization } => credentials::list(&global, organization).await,
+        Command::Delete(address) => credentials::delete(&global, &address).await,
+        Command::Keys(command) => keys::run(&global, &command).await,
+        Command::Adopt(adopt) => adoption::run(&global, &adopt).await,
+        Command::Rotate(rotate) => rotation::rotate(&global, &rotate).await,
+        Command::Rewrap(rewrap) => rotation::rewrap(&global, &rewrap).await,
+        Command::Verify => verification::verify(&global).await,
+        Command::Status => verification::status(&global).await,
+    }
+}
+
+/// Logs to standard error what `CREDVAULT_LOG`, else `RUST_LOG`, asks for; nothing unless one is set.
+fn start_log() -> anyhow::Result<()> {
+    let Some((name, directives)) = connection::first_set(&["CREDVAULT_LOG", "RUST_LOG"])? else {
+        return Ok(());
+    };
+    let filter = EnvFilter::try_new(directives)
+        .map_err(|_| failure::usage(format!("{name} is no filter such as `credvault=debug`")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use credvault::{CredentialType, IntegrationId, OrganizationId};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+const EXAMPLES: &str = "\
+Begin:
+  credvault demo                                     see all of it in a throw-away folder
+  credvault master-key generate --out master.key     make a master key, and back it up
+  export CREDVAULT_MASTER_KEY=file:master.key
+  credvault init                                     make the vault
+  printf %s \"$TOKEN\" | credvault put --organization ID --connector github --create --field access_token
+  credvault get --organization ID --connector github --field access_token
+
+Environment:
+  CREDVAULT_DATABASE     the database, where --database is not given; else DATABASE_URL
+  CREDVAULT_MASTER_KEY   the master keys, where --master-key is not given; separated by blanks
+  CREDVAULT_LOG          what to log to standard error, such as credvault=debug; else RUST_LOG
+
+Exit codes:
+  0 done   1 error   2 what was given is not valid   3 work remains: run it again
+  4 findings, or rows in quarantine   5 refused by a guard; nothing was changed";
+
+/// A credential vault inside your own database, with key rotation.
+#[derive(Parser)]
+#[command(name = "credvault", version, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args)]
+pub(crate) struct Global {
+    /// The database: `postgres://…` or `sqlite:PATH`. Else CREDVAULT_DATABASE, DATABASE_URL, sqlite:credvault.db.
+    ///
+    /// Never with a password, which everybody on this machine could read: put that into DATABASE_URL, PGPASSWORD or
+    /// the file that PGPASSFILE names.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database: Option<String>,
+
+    /// A master key: `file:PATH`, `env:NAME`, `passphrase:prompt`, `passphrase:env:NAME` or `passphrase:file:PATH`.
+    ///
+    /// May be given several times: the keys of before and after a rewrap. Else those in CREDVAULT_MASTER_KEY,
+    /// separated by blanks.
+    #[arg(long, global = true, value_name = "SPEC")]
+    pub(crate) master_key: Vec<String>,
+
+    /// What to print: text to read, or one JSON document to parse.
+    #[arg(long, global = true, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    pub(crate) output: Form,
+}
+
+/// What a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// For people.
+    Text,
+    /// One document, with `"version": 1`.
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show all of it: store, read, rotate, rewrap and verify some thousand tokens in a throw-away folder.
+    Demo(Demo),
+    /// Make the vault in the database, unless it is there. Back the master key up: without it everything is lost.
+    Init,
+    /// Bring the database to the schema of this version.
+    Migrate {
+        /// Say what would be applied, and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Master keys, which wrap the data keys.
+    #[command(subcommand, arg_required_else_help = true)]
+    MasterKey(MasterKey),
+    /// Store a credential in place of the one before it, from standard input.
+    ///
+    /// Standard input is a JSON object of strings, `{"access_token": "…", "refresh_token": "…"}`; with --field the
+    /// value of that one field, or a prompt for it on a terminal.
+    Put(Put),
+    /// Show a credential; its values only when asked for.
+    Get(Get),
+    /// List an organization's credentials. Nothing is decrypted.
+    List {
+        /// The organization.
+        #[arg(long, value_name = "ID")]
+        organization: OrganizationId,
+    },
+    /// Delete a credential; its integration stays.
+    Delete(Address),
+    /// Data keys, which seal the credentials.
+    #[command(subcommand, arg_required_else_help = true)]
+    Keys(Keys),
+    /// Read the rows of the service that was there before, sealed under a key made from its ENCRYPTION_SALT.
+    Adopt(Adopt),
+    /// Make new data keys where they are due, and re-encrypt every row that isn't under the active one.
+    Rotate(Rotate),
+    /// Wrap all data keys by another master key. No credential is touched.
+    Rewrap(Rewrap),
+    /// Check every key and open every row; nothing is shown or written.
+    Verify,
+    /// Say what is in the vault and what remains to be done: exit code 4 with rows in quarantine, 3 with stale rows.
+    Status,
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    // `--database` is the global one; the environment's is not used, as it may be one in production.
+    /// How many tokens to store.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) tokens: u32,
+    /// Over how many organizations.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) organizations: u32,
+    /// Keep the folder with the vault and its keys.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum MasterKey {
+    /// Make a new master key: a file that only you can read, or text for an environment variable.
+    Generate {
+        /// Write it to a new file with mode 0600.
+        #[arg(long, value_name = "PATH")]
+        out: Option<PathBuf>,
+        /// Print it although standard output is a terminal.
+        #[arg(long, conflicts_with = "out")]
+        reveal: bool,
+    },
+}
+
+/// One credential.
+#[derive(Args)]
+pub(crate) struct Address {
+    /// The organization.
+    #[arg(long, value_name = "ID")]
+    pub(crate) organization: OrganizationId,
+    #[command(flatten)]
+    pub(crate) integration: Integration,
+}
+
+/// Its integration.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Integration {
+    /// The integration.
+    #[arg(long = "integration", value_name = "ID")]
+    pub(crate) id: Option<IntegrationId>,
+    /// The organization's integration with this connector, such as `github`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) connector: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Put {
+    #[command(flatten)]
+    pub(crate) address: Address,
+    /// Make the integration with the connector, if there is none.
+    #[arg(long, conflicts_with = "id")]
+    pub(crate) create: bool,
+    /// Store this one field; standard input is its value, one newline at the end dropped.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) field: Option<String>,
+    /// `token`, `oauth2`, `service_account` or another name.
+    #[arg(long = "type", value_name = "TYPE", default_value = "token")]
+    pub(crate) credential_type: CredentialType,
+    /// When it expires, such as 2027-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) expires_at: Option<OffsetDateTime>,
+}
+
+#[derive(Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) address: Address,
+    /// Show the values of all fields.
+    #[arg(long)]
+    pub(crate) reveal: bool,
+    /// Print the value of this field and nothing else.
+    #[arg(long, value_name = "NAME", conflicts_with = "reveal")]
+    pub(crate) field: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Keys {
+    /// List the data keys with the rows under each.
+    List,
+    /// Give an organization a data key of its own; its rows follow with the next rotation.
+    Create {
+        /// The organization.
+        #[arg(long, value_name = "ID")]
+        organization: OrganizationId,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Adopt {
+    #[command(flatten)]
+    pub(crate) salt: Salt,
+    /// Go on with the salt that everybody knows, which the service used when none was set.
+    #[arg(long)]
+    pub(crate) accept_leaked_salt: bool,
+}
+
+/// Where the salt is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Salt {
+    /// The file that holds the salt: its bytes exactly, a newline at the end among them.
+    #[arg(long = "salt-file", value_name = "PATH")]
+    pub(crate) file: Option<PathBuf>,
+    /// The environment variable that holds the salt.
+    #[arg(long = "salt-env", value_name = "NAME")]
+    pub(crate) variable: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// Replace every active data key, however old.
+    #[arg(long, conflicts_with = "max_age")]
+    pub(crate) force: bool,
+    /// Replace active data keys older than this, such as 30d or 12h.
+    #[arg(long, value_name = "AGE", default_value = "90d", value_parser = age)]
+    pub(crate) max_age: Duration,
+    /// Replace only this organization's own key; rows are re-encrypted wherever that is due.
+    #[arg(long, value_name = "ID")]
+    pub(crate) organization: Option<OrganizationId>,
+    /// Re-encrypt this many rows at once: 1 to 5000.
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rewrap {
+    /// The new master key, as --master-key takes it.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) to: String,
+    /// Don't ask: every service has the new key already.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+fn moment(text: &str) -> Result<OffsetDateTime, &'static str> {
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "it is a time such as 2027-01-31T12:00:00Z")
+}
+
+fn age(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "it is a number of days or hours, such as 90d or 12h";
+    /// A hundred years: no key is older.
+    const MAX_HOURS: i64 = 876_600;
+    let (number, hours) = match text.strip_suffix('h') {
+        Some(number) => (number, 1),
+        None => (text.strip_suffix('d').unwrap_or(text), 24),
+    };
+    let number = i64::from(u32::from_str(number).map_err(|_| FORM)?);
+    let hours = number * hours;
+    if hours > MAX_HOURS { Err("it is a hundred years at most") } else { Ok(Duration::hours(hours)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_age_is_days_or_hours() {
+        assert_eq!(age("90d"), Ok(Duration::days(90)));
+        assert_eq!(age("7"), Ok(Duration::days(7)));
+        assert_eq!(age("12h"), Ok(Duration::hours(12)));
+        assert_eq!(age("0d"), Ok(Duration::ZERO));
+        for text in ["", "d", "-1d", "1w", "1.5d", "4294967295d"] {
+            assert!(age(text).is_err(), "{text}");
+        }
+    }
+}

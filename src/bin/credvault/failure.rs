@@ -1,0 +1,193 @@
+//! How the command ends: its exit codes, and errors on one line.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
+use credvault::{Error, ErrorKind};
+
+/// How a command ended. Where several hold, an error goes before findings, and findings before work that remains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// All was done.
+    Done = 0,
+    /// It failed.
+    Error = 1,
+    /// What was given can't be understood, or breaks a documented limit; nothing was done.
+    Usage = 2,
+    /// Work remains: run it again.
+    WorkRemains = 3,
+    /// Something isn't as it was written, or rows are in quarantine.
+    Findings = 4,
+    /// A guard refused it; nothing was done.
+    Refused = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The error for what was given: exit code 2.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    Error::new(ErrorKind::InvalidInput, message).into()
+}
+
+/// The error of a guard: exit code 5.
+pub(crate) fn refused(message: impl Into<String>) -> anyhow::Error {
+    Error::new(ErrorKind::Refused, message).into()
+}
+
+/// Says on one line of standard error what went wrong, and gives the exit code for it.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    say(&line(error));
+    exit_of(error).into()
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map(Error::kind) {
+        Some(ErrorKind::InvalidInput) => Exit::Usage,
+        Some(ErrorKind::Refused) => Exit::Refused,
+        _ => Exit::Error,
+    }
+}
+
+/// The error and its causes, without repetitions, and what to do where the library can't say it.
+fn line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.contains(&cause) {
+            continue;
+        }
+        match cause.rsplit_once(" (") {
+            // A database's failure repeats the message, and adds its code.
+            Some((message, code)) if !line.is_empty() && line.ends_with(message) => {
+                line.push_str(" (");
+                line.push_str(code);
+            }
+            _ => {
+                if !line.is_empty() {
+                    line.push_str(": ");
+                }
+                line.push_str(&cause);
+            }
+        }
+    }
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    line.push_str(match ours {
+        Some(error) if error.kind() == ErrorKind::KeyMismatch => {
+            "; give the one that it was made with, by --master-key or CREDVAULT_MASTER_KEY"
+        }
+        Some(error) if error.kind() == ErrorKind::KeyUnavailable => {
+            "; see that every key the vault needs is given, by --master-key or CREDVAULT_MASTER_KEY"
+        }
+        Some(error) if error.is_retryable() => "; try again",
+        _ => "",
+    });
+    line
+}
+
+fn say(line: &str) {
+    // With standard error closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "credvault: {}", crate::output::printable(line));
+}
+
+/// Prints the help that was asked for, or says on one line what is wrong with the command line.
+///
+/// clap would repeat what it was given; a secret typed in the wrong place must not end up in a log.
+pub(crate) fn of_command_line(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ClapKind::DisplayHelp | ClapKind::DisplayVersion => {
+            // As above: nobody to tell.
+            let _ = error.print();
+            return Exit::Done.into();
+        }
+        ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return Exit::Usage.into();
+        }
+        _ => {}
+    }
+    say(&format!("{}; see `credvault --help`", complaint(error)));
+    Exit::Usage.into()
+}
+
+fn complaint(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    match error.kind() {
+        ClapKind::InvalidValue | ClapKind::ValueValidation => {
+            let why = match std::error::Error::source(error) {
+                Some(why) => format!(": {why}"),
+                None => context(ContextKind::ValidValue)
+                    .map(|values| format!(": it is one of {values}"))
+                    .unwrap_or_default(),
+            };
+            format!("the value of {argument} is not valid{why}")
+        }
+        ClapKind::UnknownArgument if argument.starts_with('-') => {
+            let name = argument.split('=').next().unwrap_or_default();
+            let suggested = context(ContextKind::SuggestedArg)
+                .map(|name| format!("; did you mean {name}?"))
+                .unwrap_or_default();
+            format!("there is no argument {name} here{suggested}")
+        }
+        ClapKind::UnknownArgument => {
+            "one argument too many (it is not repeated here); a secret is never an argument: \
+             it is read from standard input"
+                .to_owned()
+        }
+        ClapKind::InvalidSubcommand => match context(ContextKind::SuggestedSubcommand) {
+            Some(name) => format!("there is no such command; did you mean {name}?"),
+            None => "there is no such command".to_owned(),
+        },
+        ClapKind::MissingRequiredArgument => format!("{argument} is missing"),
+        ClapKind::MissingSubcommand => "a command is missing".to_owned(),
+        ClapKind::ArgumentConflict => match context(ContextKind::PriorArg) {
+            Some(prior) => format!("{argument} can't be used with {prior}"),
+            None => format!("{argument} was given twice"),
+        },
+        ClapKind::NoEquals
+        | ClapKind::TooFewValues
+        | ClapKind::TooManyValues
+        | ClapKind::WrongNumberOfValues => format!("{argument} takes one value"),
+        ClapKind::InvalidUtf8 => "an argument is not UTF-8".to_owned(),
+        _ => "the command line is not valid".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = std::io::Error::other("disk full (code 13)");
+        let error = Error::new(ErrorKind::Store, "writing: disk full").with_source(inner);
+        assert_eq!(line(&error.into()), "writing: disk full (code 13)");
+        let inner = std::io::Error::other("disk full");
+        let error = Error::new(ErrorKind::Store, "writing failed").with_source(inner);
+        assert_eq!(line(&anyhow::Error::from(error).context("put")), "put: writing failed: disk full");
+    }
+
+    #[test]
+    fn each_kind_of_error_has_its_exit_code() {
+        for (kind, exit) in [
+            (ErrorKind::InvalidInput, Exit::Usage),
+            (ErrorKind::Refused, Exit::Refused),
+            (ErrorKind::KeyMismatch, Exit::Error),
+            (ErrorKind::NotFound, Exit::Error),
+            (ErrorKind::Store, Exit::Error),
+        ] {
+            let error = anyhow::Error::from(Error::new(kind, "x"));
+            assert_eq!(exit_of(&error.context("y")), exit);
+        }
+        assert_eq!(exit_of(&anyhow::anyhow!("x")), Exit::Error);
+    }
+}
