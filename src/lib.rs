@@ -29,7 +29,7 @@ pub use rotation::{
     RewrapReport, Rotation, RotationReport,
 };
 pub use secret::{ExposeSecret, SecretText};
-pub use store::migrate::{MigrationName, migrate, pending_migrations};
+pub use store::migrate::{MigrationName, is_empty_database, migrate, pending_migrations};
 pub use store::{Connection, KeyState, Phase};
 pub use vault::{
     Finding, Keys, MAX_FINDINGS, MasterKeySummary, Organization, Problem, Status, Vault, VaultBuilder,

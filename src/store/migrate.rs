@@ -98,6 +98,54 @@ pub async fn pending_migrations(url: &str) -> Result<Vec<MigrationName>> {
     }
 }
 
+/// Whether the database at `url` has no table yet, of whomever; an SQLite file that isn't there has none. Writes
+/// nothing, and creates no file.
+///
+/// # Errors
+/// `InvalidInput` when `url` is of no known form; `Unsupported` when the feature of its kind of database is off;
+/// `Store` when the database can't be reached.
+pub async fn is_empty_database(url: &str) -> Result<bool> {
+    const DOING: &str = "looking for tables";
+    let failure = |error| super::failure::failure(DOING, error);
+    match Target::parse(url)? {
+        #[cfg(feature = "postgres")]
+        Target::Postgres(options) => {
+            let mut connection = PgConnection::connect_with(&options).await.map_err(failure)?;
+            // Extensions bring views, at many a host into every new database: only tables count.
+            let is_empty = sqlx::query_scalar(
+                "SELECT NOT EXISTS (
+                     SELECT 1
+                       FROM pg_catalog.pg_class AS c
+                       JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                      WHERE c.relkind IN ('r', 'p')
+                        AND n.nspname <> 'information_schema'
+                        AND left(n.nspname, 3) <> 'pg_')",
+            )
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failure)?;
+            connection.close().await.map_err(failure)?;
+            Ok(is_empty)
+        }
+        #[cfg(feature = "sqlite")]
+        Target::SqliteInMemory(_) => Ok(true),
+        #[cfg(feature = "sqlite")]
+        Target::Sqlite(options) => {
+            if !options.get_filename().exists() {
+                return Ok(true);
+            }
+            let mut connection = SqliteConnection::connect_with(&options).await.map_err(failure)?;
+            let is_empty =
+                sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table')")
+                    .fetch_one(&mut connection)
+                    .await
+                    .map_err(failure)?;
+            connection.close().await.map_err(failure)?;
+            Ok(is_empty)
+        }
+    }
+}
+
 /// Applies what is pending and returns it. The connection is closed on success and on failure alike: a failed or
 /// dropped run of sqlx's migrator keeps its advisory lock for as long as its connection lives.
 #[cfg(feature = "postgres")]

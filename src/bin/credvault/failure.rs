@@ -80,7 +80,10 @@ fn line(error: &anyhow::Error) -> String {
         Some(error) if error.kind() == ErrorKind::KeyMismatch => {
             "; give the one that it was made with, by --master-key or CREDVAULT_MASTER_KEY"
         }
-        Some(error) if error.kind() == ErrorKind::KeyUnavailable => {
+        // A data key may be missing, too, which no master key brings back.
+        Some(error)
+            if error.kind() == ErrorKind::KeyUnavailable && error.to_string().starts_with("master key") =>
+        {
             "; see that every key the vault needs is given, by --master-key or CREDVAULT_MASTER_KEY"
         }
         Some(error) if error.is_retryable() => "; try again",

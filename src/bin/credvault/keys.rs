@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, command: &Keys) -> anyhow::Result<Repor
     }
 }
 
-/// The data keys as a table.
+/// The data keys as a table; without the legacy key's placeholder where no legacy key was adopted.
 pub(crate) fn table(keys: &[DataKeySummary]) -> String {
     let row = |key: &DataKeySummary| {
         [
@@ -41,7 +41,11 @@ pub(crate) fn table(keys: &[DataKeySummary]) -> String {
             output::moment(key.activated_at.unwrap_or(key.created_at)),
         ]
     };
-    output::table(["DATA KEY", "ORGANIZATION", "STATE", "ROWS", "SINCE"], keys.iter().map(row))
+    let is_shown = |key: &&DataKeySummary| !key.id.is_legacy() || key.rows > 0 || key.master_key_id.is_some();
+    output::table(
+        ["DATA KEY", "ORGANIZATION", "STATE", "ROWS", "SINCE"],
+        keys.iter().filter(is_shown).map(row),
+    )
 }
 
 fn state(key: &DataKeySummary) -> String {
