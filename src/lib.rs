@@ -1,4 +1,78 @@
 //! A credential vault with key rotation, inside your own database.
+//!
+//! For services that keep other people's tokens: it seals them into the table `integration_credentials` of your
+//! PostgreSQL or SQLite database, reads them back, and replaces the keys while the service goes on.
+//!
+//! ```
+//! use credvault::{Credential, CredentialType, ExposeSecret, Vault, provider::KeyFile};
+//!
+//! # #[cfg(feature = "sqlite")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let key_path = folder.path().join("master.key");
+//! # let (url, key) = (format!("sqlite:{}", folder.path().join("vault.db").display()), format!("file:{}", key_path.display()));
+//! # let organization_id = uuid::Uuid::new_v4();
+//! KeyFile::generate(&key_path)?; // once; back it up
+//! let vault = Vault::builder().url(&url).master_key(&key)?.create_if_missing().build().await?;
+//!
+//! let organization = vault.organization(organization_id);
+//! let github = organization.ensure_integration("github").await?;
+//! let token = Credential::new(CredentialType::token()).with_field("access_token", "ghp_…");
+//! organization.put(github, &token).await?;
+//!
+//! let stored = organization.get(github).await?.ok_or("no credential")?;
+//! assert_eq!(stored.credential.field("access_token").map(|it| it.expose_secret()), Some("ghp_…"));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "sqlite"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Where to begin
+//!
+//! | You want to | Begin at |
+//! |---|---|
+//! | store and read credentials | [`Vault`], [`Organization`], [`Credential`] |
+//! | write within a transaction of your own | [`Organization::put_in`] |
+//! | not lose an update | [`Organization::update`], [`Revision`] |
+//! | decide what an error means | [`Error`], [`ErrorKind`] |
+//! | say where the master key is | [`provider::from_spec`], [`provider::MasterKeyProvider`] |
+//! | rotate data keys, change the master key | [`Vault::rotation`], [`Vault::rewrap`] |
+//! | give an organization a key of its own | [`Vault::keys`] |
+//! | take over rows of another service | [`Vault::adoption`] |
+//! | check everything, ask how it stands | [`Vault::verify`], [`Vault::status`] |
+//! | migrate | [`migrate()`], [`VaultBuilder::create_if_missing`] |
+//! | understand or operate it | the [`manual`] |
+//!
+//! # The house
+//!
+//! Directories are layers. Imports only point down this table, `provider` and `store` don't know each other, `store` sees
+//! neither a key nor a plaintext, and there is no SQL above it. A test holds the code to that.
+//!
+//! ```text
+//! bin/credvault/   the command
+//! manual/          documentation only
+//! vault            the conductor: opens a database with its master keys, hands out what works on it
+//! rotation/        the jobs: data-key rotation, rewrap, adoption of older rows
+//! keyring          unwrapped keys in memory: bounded, with a time to live, each unwrapped once
+//! store/           the tables: statements in, rows out; PostgreSQL, SQLite, migrations
+//! provider/        where master keys come from: key file, variable, passphrase, a service of your own
+//! envelope/        the stored format: seal, open, wrap, unwrap; legacy values, which only open
+//! crypto/          XAES-256-GCM, argon2id, key types, subkeys, wiping
+//! id secret credential clock error
+//! ```
+//!
+//! # Features
+//!
+//! | Feature | Default | |
+//! |---|---|---|
+//! | `postgres` | yes | PostgreSQL, with TLS by rustls and the operating system's roots |
+//! | `sqlite` | yes | SQLite, compiled in |
+//! | `cli` | yes | the command `credvault` and what only it needs |
+//! | `test-util` | no | `clock::ManualClock`, to move schedules and leases in tests |
+//!
+//! A service that embeds the library takes `default-features = false` and its one store.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
@@ -12,6 +86,7 @@ mod envelope;
 mod error;
 mod id;
 mod keyring;
+pub mod manual;
 pub mod provider;
 mod rotation;
 mod secret;
@@ -35,3 +110,8 @@ pub use vault::{
     Finding, Keys, MAX_FINDINGS, MasterKeySummary, Organization, Problem, Status, Vault, VaultBuilder,
     Verification, Verify,
 };
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,27 @@
+//! The manual: how credvault works, what it protects, and how to run it. Documentation only.
+//!
+//! - [`mod@format`]: the bytes of a stored value, a wrapped key and a master key as text
+//! - [`threat_model`]: who gets what, and what nothing here can prevent
+//! - [`rotation`]: the protocol of a rotation and a rewrap, and the adoption of older rows
+//! - [`operations`]: setting up, backups, schedules, exit codes, changing the master key
+//!
+//! The tables themselves are described in `migrations/README.md`.
+
+// The names that the pages link to, so that their text reads well without rustdoc, too.
+#[cfg(doc)]
+use crate::{
+    Credential, Error, Keys, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS, MAX_VALUE_BYTES, Organization,
+    Outcome, Revision, Rotation, Vault, VaultBuilder,
+};
+
+#[doc = include_str!("format.md")]
+pub mod format {}
+
+#[doc = include_str!("threat_model.md")]
+pub mod threat_model {}
+
+#[doc = include_str!("rotation.md")]
+pub mod rotation {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
