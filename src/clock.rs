@@ -24,7 +24,7 @@ impl Clock for DatabaseClock {
     }
 }
 
-/// A clock that stands still at the database's time plus an offset that a test moves.
+/// The database's clock, ahead or behind by an offset that a test moves.
 #[cfg(feature = "test-util")]
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock(std::sync::Arc<std::sync::atomic::AtomicI64>);

@@ -63,6 +63,10 @@ impl FromStr for CredentialType {
     type Err = Error;
 
     /// Any text of 1 to [`MAX_TYPE_CHARS`] characters without control characters.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for any other.
     fn from_str(text: &str) -> Result<Self> {
         if text.is_empty() || text.chars().count() > MAX_TYPE_CHARS || text.chars().any(char::is_control) {
             return Err(Error::new(
@@ -83,6 +87,8 @@ impl fmt::Display for CredentialType {
 }
 
 /// A credential: a type, named secret fields, and optionally when it expires.
+///
+/// The values are secrets, wiped when dropped; the names are not, and `Debug` shows them.
 ///
 /// ```
 /// use credvault::{Credential, CredentialType, ExposeSecret};
@@ -137,8 +143,8 @@ impl Credential {
 
     /// The same credential with the field `name`, in place of one of that name.
     ///
-    /// Limits are checked when the credential is sealed: [`MAX_FIELDS`], [`MAX_NAME_BYTES`],
-    /// [`MAX_VALUE_BYTES`].
+    /// Limits are checked when the credential is sealed: [`MAX_FIELDS`], [`MAX_NAME_BYTES`], [`MAX_VALUE_BYTES`], and
+    /// 770,036 bytes for all names and values with 6 bytes more for each field.
     #[must_use]
     pub fn with_field(mut self, name: impl Into<String>, value: impl Into<SecretText>) -> Self {
         self.fields.insert(name.into(), value.into());
@@ -248,6 +254,11 @@ impl fmt::Display for Revision {
 impl FromStr for Revision {
     type Err = Error;
 
+    /// Reads the text that [`Revision::as_str`] gave.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for any other.
     fn from_str(text: &str) -> Result<Self> {
         let chars = if text.starts_with("cv1.") { Self::CV1_CHARS } else { Self::LEGACY_CHARS };
         let base64 = |c: u8| c.is_ascii_alphanumeric() || b"+/-_.".contains(&c);
@@ -276,6 +287,6 @@ pub struct Summary {
     pub expires_at: Option<OffsetDateTime>,
     /// When the row was first written.
     pub created_at: OffsetDateTime,
-    /// When the credential was last written; re-encryption leaves it.
+    /// When the credential was last put or updated; re-encryption and transfer leave it.
     pub updated_at: OffsetDateTime,
 }

@@ -75,7 +75,8 @@ impl Vault {
     /// # Errors
     ///
     /// `NotInitialized` if the database holds no vault; `KeyUnavailable` if a master key that is needed is missing;
-    /// `KeyMismatch` if the one given is another; `Store` if the database can't be reached.
+    /// `KeyMismatch` if the one given is another; `Provider` if it can't be had; `InvalidInput` if `url` or `master_key`
+    /// is of no known form; `Unsupported` if this build has no such database; `Store` if it can't be reached.
     pub async fn open(url: &str, master_key: &str) -> Result<Self> {
         Self::builder().url(url).master_key(master_key)?.build().await
     }
@@ -101,7 +102,8 @@ impl Vault {
     /// Moves an integration and its credential from one organization to another.
     ///
     /// The integration may be the new organization's already, as after a change by hand. Its credential is sealed
-    /// anew, for the new organization.
+    /// anew, for the new organization, in the transaction that moves the integration. Whether `to` may have it is the
+    /// caller's decision: never take it from a request alone.
     ///
     /// # Errors
     ///
@@ -135,13 +137,15 @@ impl Vault {
         Keys::new(self.clone())
     }
 
-    /// A rotation of data keys: new keys where they are due, every row under the active key of its scope.
+    /// A rotation of data keys: new keys where they are due, every row under the active key of its scope. See
+    /// [the protocol](crate::manual::rotation).
     #[must_use]
     pub fn rotation(&self) -> Rotation {
         Rotation::new(Arc::clone(&self.0.store), Arc::clone(&self.0.keyring), Arc::clone(&self.0.clock))
     }
 
-    /// A rewrap of all data keys under the master key of another provider. No row is touched.
+    /// A rewrap of all data keys under the master key of another provider. No row is touched. See
+    /// [the order of work](crate::manual::operations).
     #[must_use]
     pub fn rewrap(&self, to: Arc<dyn MasterKeyProvider>) -> Rewrap {
         Rewrap::new(Arc::clone(&self.0.store), Arc::clone(&self.0.keyring), Arc::clone(&self.0.clock), to)

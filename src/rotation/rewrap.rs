@@ -47,6 +47,9 @@ impl Rewrap {
     /// Makes the provider's master key the active one and wraps every data key by it. Services that were given the new
     /// key beside the old one follow without a restart.
     ///
+    /// While another process runs a rotation or a rewrap nothing is done, and the outcome is
+    /// [`HeldBy`](Outcome::HeldBy).
+    ///
     /// # Errors
     ///
     /// What the provider gives; `KeyMismatch` if its key has the id of another; `LeaseLost` if another process took

@@ -113,10 +113,14 @@ impl Rotation {
     /// Makes and switches to new data keys where they are due, then re-encrypts every row that is not under the active
     /// key of its scope, until a sweep finds none. Others read and write meanwhile.
     ///
+    /// While another process runs a rotation or a rewrap nothing is done, and the outcome is
+    /// [`HeldBy`](Outcome::HeldBy).
+    ///
     /// # Errors
     ///
     /// `LeaseLost` if another process took over; `KeyUnavailable`, `KeyMismatch` or `Tampered` if a new key doesn't
-    /// hold; `Store` if the database fails. Run it again: it goes on where it was.
+    /// hold; `Conflict` if keys were changed meanwhile; `Store` if the database fails. Run it again: it goes on where it
+    /// was. A row that doesn't open is no error: it is put in quarantine.
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn run(self) -> Result<RotationReport> {
         let lease = match Lease::take(&self.store, &self.clock, RunKind::Rotate, &self.owner).await? {

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId, VaultId};
 
-/// Where a key, or the adoption of old rows, stands (NIST SP 800-57 part 1, 7).
+/// Where a key stands in its life (NIST SP 800-57 part 1, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyState {
@@ -36,7 +36,8 @@ impl KeyState {
     }
 }
 
-/// How far the adoption of the rows that were there before the vault has come.
+/// How far the adoption of the rows that were there before the vault has come; see
+/// [the manual](crate::manual::rotation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {

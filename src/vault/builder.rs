@@ -42,7 +42,7 @@ impl VaultBuilder {
     }
 
     /// In an SQLite database, on the caller's pool, whose connections should have `foreign_keys` on and a busy
-    /// timeout.
+    /// timeout; the journal mode of the file is left as it is.
     #[cfg(feature = "sqlite")]
     #[must_use]
     pub fn sqlite(mut self, pool: sqlx::SqlitePool) -> Self {

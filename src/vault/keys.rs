@@ -28,7 +28,8 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// As [`Rotation::run`](crate::Rotation::run) gives where a key is made.
+    /// `KeyUnavailable` or `KeyMismatch` if the active master key can't be had; `Tampered` if the new key doesn't hold;
+    /// `Conflict` if another process changed the keys meanwhile; `Store` if the database fails.
     pub async fn create(&self, organization: impl Into<OrganizationId>) -> Result<DataKeyId> {
         let (store, keyring) = (&self.0.0.store, &self.0.0.keyring);
         let scope = Some(organization.into());

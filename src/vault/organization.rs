@@ -47,12 +47,16 @@ impl Organization {
         self.id
     }
 
-    /// Stores a credential in place of the one before it, and gives its revision. One statement.
+    /// Stores a credential in place of the one before it, whatever that is, and gives its revision. One statement.
+    ///
+    /// It is sealed under the active data key of the organization's scope; the statement itself checks that.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` beyond the documented limits; `NotFound` unless the integration is the organization's;
-    /// `Store` if the database fails, after which the credential may or may not have been stored.
+    /// `InvalidInput` beyond the documented limits (see [the format](crate::manual::format)), before anything is sealed;
+    /// `NotFound` unless the integration is the organization's; `KeyUnavailable` if a key is missing, or (retryable) if
+    /// the active data key kept changing; `KeyMismatch` or `Tampered` if a key's record doesn't hold; `Store` if the
+    /// database fails, after which the credential may or may not have been stored.
     pub async fn put(
         &self,
         integration: impl Into<IntegrationId>,
@@ -67,9 +71,22 @@ impl Organization {
     /// On SQLite begin the transaction with `BEGIN IMMEDIATE`. In PostgreSQL's repeatable read a data key that was
     /// switched meanwhile is a retryable error: begin a new transaction.
     ///
+    /// ```no_run
+    /// # #[cfg(feature = "postgres")]
+    /// # async fn example(pool: sqlx::PgPool, vault: credvault::Vault, organization_id: uuid::Uuid,
+    /// #     credential: credvault::Credential) -> Result<(), Box<dyn std::error::Error>> {
+    /// let integration_id = uuid::Uuid::new_v4();
+    /// let mut transaction = pool.begin().await?;
+    /// // … INSERT INTO integrations … with `integration_id`, on the same transaction …
+    /// vault.organization(organization_id).put_in(&mut *transaction, integration_id, &credential).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// As [`put`](Self::put).
+    /// As [`put`](Self::put); `InvalidInput` for a connection to the other kind of database.
     pub async fn put_in<'c>(
         &self,
         connection: impl Into<Connection<'c>>,
@@ -83,7 +100,7 @@ impl Organization {
     ///
     /// # Errors
     ///
-    /// `Conflict` if it changed or was deleted since: get it again; else as [`put`](Self::put).
+    /// `Conflict` if it changed, was re-encrypted or was deleted since: get it again; else as [`put`](Self::put).
     pub async fn update(
         &self,
         integration: impl Into<IntegrationId>,
@@ -97,7 +114,7 @@ impl Organization {
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// As [`update`](Self::update); `InvalidInput` for a connection to the other kind of database.
     pub async fn update_in<'c>(
         &self,
         connection: impl Into<Connection<'c>>,
@@ -177,8 +194,9 @@ impl Organization {
     ///
     /// # Errors
     ///
-    /// `Tampered` or `Malformed` if the stored value isn't as it was written; `KeyUnavailable` if its key is gone, or
-    /// is the legacy key and isn't registered; `Store` if the database fails.
+    /// `Tampered` or `Malformed` if the stored value isn't as it was written; `Unsupported` if a newer version wrote it;
+    /// `KeyUnavailable` if its key is gone, or is the legacy key and isn't registered; `KeyMismatch` if its master key
+    /// is another; `Conflict` if it kept changing while it was read; `Store` if the database fails.
     pub async fn get(&self, integration: impl Into<IntegrationId>) -> Result<Option<Stored>> {
         let integration = integration.into();
         self.read(integration).instrument(self.span("get", integration)).await
@@ -233,7 +251,8 @@ impl Organization {
         self.vault.0.store.delete(self.id, integration).instrument(self.span("delete", integration)).await
     }
 
-    /// What the database says of a credential. One statement; nothing is opened.
+    /// What the database says of a credential, or `None` if the organization has none there. One statement; nothing is
+    /// opened.
     ///
     /// # Errors
     ///
@@ -253,7 +272,7 @@ impl Organization {
         self.vault.0.store.list(self.id).instrument(span).await
     }
 
-    /// The organization's integration with a connector, such as `github`.
+    /// The organization's integration with a connector, such as `github`, or `None` if there is none.
     ///
     /// # Errors
     ///
@@ -269,7 +288,8 @@ impl Organization {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` unless the connector is a name of 1 to 50 characters; `Store` if the database fails.
+    /// `InvalidInput` unless the connector is a name of 1 to 50 characters, none a control character; `Conflict` if it
+    /// was made and deleted by others meanwhile; `Store` if the database fails.
     pub async fn ensure_integration(&self, connector: &str) -> Result<IntegrationId> {
         let chars = connector.chars().count();
         if chars == 0 || chars > MAX_CONNECTOR_CHARS || connector.chars().any(char::is_control) {
