@@ -12,7 +12,7 @@ use crate::envelope::{Nonce, RowContext, key_of, reencrypt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId};
 use crate::keyring::Keyring;
-use crate::store::{KeyState, QuarantinedRow, Rows, ScannedRow, Store, Swap};
+use crate::store::{KeyState, Phase, QuarantinedRow, Rows, ScannedRow, Store, Swap};
 
 /// How long sweeps go on that find only rows which other transactions hold.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -55,7 +55,13 @@ impl<'r> Sweeper<'r> {
         for row in store.quarantined().await? {
             quarantined.insert(row.integration, row.stored_sha256);
         }
-        let rows: u64 = store.count_by_key().await?.iter().map(|count| count.rows).sum();
+        // Legacy rows are never current: stale in the phases that re-encrypt them, else counted by themselves.
+        let counts = store.count_by_key().await?;
+        let legacy: u64 =
+            counts.iter().filter(|count| count.key_column == "v1").map(|count| count.rows).sum();
+        let rows: u64 = counts.iter().map(|count| count.rows).sum();
+        let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
+        let left_alone = if matches!(phase, Phase::None | Phase::Observe) { legacy } else { 0 };
         let stale = store.count_stale().await?;
         Ok(Self {
             store,
@@ -65,7 +71,7 @@ impl<'r> Sweeper<'r> {
             on_progress,
             progress: Progress { re_encrypted: 0, stale },
             lost: 0,
-            already_current: rows.saturating_sub(stale),
+            already_current: rows.saturating_sub(stale + left_alone),
             quarantined,
             own_keys: HashSet::new(),
         })
