@@ -69,7 +69,7 @@
 //! |---|---|---|
 //! | `postgres` | yes | PostgreSQL, with TLS by rustls and the operating system's roots |
 //! | `sqlite` | yes | SQLite, compiled in |
-//! | `cli` | yes | the command `credvault` and what only it needs |
+//! | `cli` | yes | the command `credvault`, with `sqlite`, and what only it needs |
 //! | `test-util` | no | `clock::ManualClock`, to move schedules and leases in tests |
 //!
 //! A service that embeds the library takes `default-features = false` and its one store.

@@ -23,7 +23,7 @@ async fn service_role(database: &TestDatabase) -> String {
         .execute(&format!(
             "CREATE ROLE {role} LOGIN;
              GRANT SELECT, INSERT, UPDATE, DELETE ON integration_credentials TO {role};
-             GRANT SELECT, INSERT, UPDATE ON integrations TO {role};
+             GRANT SELECT, UPDATE, INSERT ON integrations TO {role};
              GRANT SELECT ON vault_identity, vault_master_keys, vault_data_keys, vault_key_material TO {role};"
         ))
         .await;
