@@ -96,6 +96,7 @@ impl Keyring {
         if let Some(key) = fresh(&self.opening, &id) {
             return Ok(key);
         }
+        self.wipe_expired();
         let load = async {
             let row = self.store.data_key(On::Pool, id).await?;
             let row = row.ok_or_else(|| unavailable(id, "is not in this vault"))?;
@@ -177,6 +178,7 @@ impl Keyring {
         mut on: On<'_>,
         organization: Option<OrganizationId>,
     ) -> Result<(Option<OrganizationId>, Held<SealingKey>)> {
+        self.wipe_expired();
         let row = self.store.active_data_key(on.reborrow(), organization).await?;
         let row = row.ok_or_else(|| {
             Error::new(
@@ -187,6 +189,12 @@ impl Keyring {
         let key = self.unwrap(on, &row).await?.into_sealing()?;
         self.opening.insert(row.id, Held::new(key.opening()));
         Ok((row.organization, Held::new(key)))
+    }
+
+    /// Lets go of the keys whose time is over, whoever may ask for them next.
+    fn wipe_expired(&self) {
+        self.opening.retain(|_, held| held.is_fresh());
+        self.sealing.retain(|_, held| held.is_fresh());
     }
 
     /// Unwraps a data key and holds it to its key check.
