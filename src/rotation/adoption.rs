@@ -99,8 +99,8 @@ impl Adoption {
         }
         if salt == DEVELOPMENT_SALT && self.salt.leaked == Leaked::Refused {
             return Err(refused(
-                "everybody knows this development salt, so every credential under it is to be treated as leaked; \
-                 accept that to go on, and re-issue them",
+                "everybody knows this development salt, so every credential under it is to be treated as leaked: \
+                 accept that (`credvault adopt --accept-leaked-salt`) and re-issue them all",
             ));
         }
         let phase = self.store.identity().await?.map_or(Phase::None, |identity| identity.phase);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use credvault::{CredentialType, IntegrationId, OrganizationId};
 use time::format_description::well_known::Rfc3339;
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, UtcOffset};
 
 const EXAMPLES: &str = "\
 Begin:
@@ -14,7 +14,8 @@ Begin:
   credvault master-key generate --out master.key     make a master key, and back it up
   export CREDVAULT_MASTER_KEY=file:master.key
   credvault init                                     make the vault
-  printf %s \"$TOKEN\" | credvault put --organization ID --connector github --create --field access_token
+  printf %s \"$TOKEN\" |
+    credvault put --organization ID --connector github --create --field access_token
   credvault get --organization ID --connector github --field access_token
 
 Environment:
@@ -25,6 +26,29 @@ Environment:
 Exit codes:
   0 done   1 error   2 what was given is not valid   3 work remains: run it again
   4 findings, or rows in quarantine   5 refused by a guard; nothing was changed";
+
+const PUT_EXAMPLES: &str = "\
+Examples:
+  printf %s \"$TOKEN\" |
+    credvault put --organization ID --connector github --create --field access_token
+  credvault put --organization ID --connector gcp --type service_account --field key < key.json
+  credvault put --organization ID --integration ID --type oauth2 < tokens.json";
+
+const ROTATE_EXAMPLES: &str = "\
+Examples:
+  credvault rotate                 from cron, every day: does what is due; exit code 3 says run it again
+  credvault rotate --force         a new data key now
+  credvault rotate --max-age 30d   another schedule";
+
+const REWRAP_EXAMPLES: &str = "\
+Example:
+  credvault master-key generate --out new.key
+  … give every service both keys: CREDVAULT_MASTER_KEY=\"file:master.key file:new.key\"
+  credvault rewrap --to file:new.key
+  … take the old key from the services; keep it as long as the backups that need it";
+
+/// The heading of the options that every command has.
+const EVERYWHERE: &str = "Vault and output";
 
 /// A credential vault inside your own database, with key rotation.
 #[derive(Parser)]
@@ -42,35 +66,38 @@ pub(crate) struct Global {
     ///
     /// Never with a password, which everybody on this machine could read: put that into DATABASE_URL, PGPASSWORD or
     /// the file that PGPASSFILE names.
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub(crate) database: Option<String>,
 
     /// A master key: `file:PATH`, `env:NAME`, `passphrase:prompt`, `passphrase:env:NAME` or `passphrase:file:PATH`.
     ///
     /// May be given several times: the keys of before and after a rewrap. Else those in CREDVAULT_MASTER_KEY,
     /// separated by blanks.
-    #[arg(long, global = true, value_name = "SPEC")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "SPEC")]
     pub(crate) master_key: Vec<String>,
 
-    /// What to print: text to read, or one JSON document to parse.
-    #[arg(long, global = true, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    /// What to print: text to read, or one JSON document (`"version": 1`) to parse.
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t = Form::Text, value_name = "FORM")]
     pub(crate) output: Form,
 }
 
 /// What a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
-    /// For people.
     Text,
-    /// One document, with `"version": 1`.
     Json,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Show all of it: store, read, rotate, rewrap and verify some thousand tokens in a throw-away folder.
+    /// Show all of it with some thousand tokens, in a throw-away folder.
+    ///
+    /// Stores, reads, rotates, rewraps and verifies. With --database it fills that database, which must be empty; the
+    /// environment's is never used.
     Demo(Demo),
-    /// Make the vault in the database, unless it is there. Back the master key up: without it everything is lost.
+    /// Make the vault in the database, unless it is there.
+    ///
+    /// Back the master key up: without it everything in the vault is lost.
     Init,
     /// Bring the database to the schema of this version.
     Migrate {
@@ -84,7 +111,8 @@ pub(crate) enum Command {
     /// Store a credential in place of the one before it, from standard input.
     ///
     /// Standard input is a JSON object of strings, `{"access_token": "…", "refresh_token": "…"}`; with --field the
-    /// value of that one field, or a prompt for it on a terminal.
+    /// value of that one field, or a prompt for it on a terminal. Fields that are not given again are gone.
+    #[command(after_help = PUT_EXAMPLES)]
     Put(Put),
     /// Show a credential; its values only when asked for.
     Get(Get),
@@ -99,21 +127,28 @@ pub(crate) enum Command {
     /// Data keys, which seal the credentials.
     #[command(subcommand, arg_required_else_help = true)]
     Keys(Keys),
-    /// Read the rows of the service that was there before, sealed under a key made from its ENCRYPTION_SALT.
+    /// Read the rows of the service that was there before.
+    ///
+    /// They are sealed under a key made from its ENCRYPTION_SALT. The salt must open one of them, and is not stored.
     Adopt(Adopt),
     /// Make new data keys where they are due, and re-encrypt every row that isn't under the active one.
+    ///
+    /// Services go on reading and writing meanwhile. Only one process does this at a time; another one says so.
+    #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(Rotate),
     /// Wrap all data keys by another master key. No credential is touched.
+    #[command(after_help = REWRAP_EXAMPLES)]
     Rewrap(Rewrap),
     /// Check every key and open every row; nothing is shown or written.
     Verify,
-    /// Say what is in the vault and what remains to be done: exit code 4 with rows in quarantine, 3 with stale rows.
+    /// Say what is in the vault and what remains to be done.
+    ///
+    /// Exit code 4 with rows in quarantine, else 3 with rows that a rotation has to re-encrypt.
     Status,
 }
 
 #[derive(Args)]
 pub(crate) struct Demo {
-    // `--database` is the global one; the environment's is not used, as it may be one in production.
     /// How many tokens to store.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) tokens: u32,
@@ -249,8 +284,12 @@ pub(crate) struct Rewrap {
     pub(crate) yes: bool,
 }
 
+/// A moment as the vault keeps it: in UTC, to the microsecond.
 fn moment(text: &str) -> Result<OffsetDateTime, &'static str> {
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "it is a time such as 2027-01-31T12:00:00Z")
+    const FORM: &str = "it is a time such as 2027-01-31T12:00:00Z";
+    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| FORM)?;
+    let moment = moment.checked_to_offset(UtcOffset::UTC).ok_or(FORM)?;
+    moment.replace_nanosecond(moment.microsecond() * 1_000).map_err(|_| FORM)
 }
 
 fn age(text: &str) -> Result<Duration, &'static str> {
@@ -275,6 +314,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_moment_is_kept_in_utc_to_the_microsecond() {
+        use time::macros::datetime;
+        assert_eq!(
+            moment("2027-01-31T13:00:00.1234569+01:00"),
+            Ok(datetime!(2027-01-31 12:00:00.123456 UTC))
+        );
+        for text in ["", "2027-01-31", "2027-01-31T12:00:00", "9999-12-31T23:59:59-01:00"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
     }
 
     #[test]

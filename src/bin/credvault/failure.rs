@@ -120,7 +120,7 @@ pub(crate) fn of_command_line(error: &clap::Error) -> ExitCode {
 fn complaint(error: &clap::Error) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(" or ")),
         _ => None,
     };
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
@@ -150,7 +150,12 @@ fn complaint(error: &clap::Error) -> String {
             Some(name) => format!("there is no such command; did you mean {name}?"),
             None => "there is no such command".to_owned(),
         },
-        ClapKind::MissingRequiredArgument => format!("{argument} is missing"),
+        ClapKind::MissingRequiredArgument => {
+            format!(
+                "missing: {}",
+                argument.replace(" or ", ", ").replace('|', " or ").replace(['<', '>'], "")
+            )
+        }
         ClapKind::MissingSubcommand => "a command is missing".to_owned(),
         ClapKind::ArgumentConflict => match context(ContextKind::PriorArg) {
             Some(prior) => format!("{argument} can't be used with {prior}"),

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::tokens::{Tokens, connector, same};
 use crate::output;
 
-/// Tasks at once: as many as the vault's own pool has connections, about.
-const TASKS: usize = 8;
+/// Tasks at once. More gain nothing beside SQLite's one writer, and wait longer for it.
+const TASKS: usize = 4;
 
 /// The organizations and their tokens.
 pub(crate) struct Crowd(Arc<Inner>);

@@ -1,0 +1,191 @@
+//! The jobs: rotate, rewrap, verify, adopt.
+
+use serde_json::{Value, json};
+
+use crate::common::{self, Dialect, TestDatabase, on_both_stores};
+use crate::shell::{SECRET, Shell, contents};
+
+const LEGACY: &str = include_str!("../vectors/legacy_vectors.json");
+
+async fn stored(database: &TestDatabase, integration: &str) -> String {
+    let sql = format!(
+        "SELECT credential_data_encrypted FROM integration_credentials WHERE integration_id = '{integration}'"
+    );
+    database.fetch_one_text(&sql).await.unwrap()
+}
+
+async fn rotate_and_rewrap_leave_every_token_readable(database: TestDatabase) {
+    let shell = Shell::with_vault(&database);
+    let tokens: Vec<_> = (0..7).map(|_| shell.put_token()).collect();
+    assert!(shell.succeeds(&["rotate"]).contains("Nothing was due"));
+
+    let report = shell.json(0, &["rotate", "--force", "--batch-size", "2"]);
+    assert_eq!(report["outcome"], "complete");
+    assert_eq!((&report["re_encrypted"], &report["remaining"]), (&json!(7), &json!(0)));
+    assert_eq!(report["new_data_key_ids"].as_array().unwrap().len(), 1);
+    let text = shell.succeeds(&["rotate", "--max-age", "0d"]);
+    assert!(text.contains("7 rows") && text.contains("Complete"), "{text}");
+    assert_eq!(shell.json(0, &["rotate"])["re_encrypted"], 0);
+
+    let before = stored(&database, &tokens[0].1).await;
+    shell.succeeds(&["master-key", "generate", "--out", "new.key"]);
+    let line = shell.fails(2, &["rewrap", "--to", "file:new.key"]);
+    assert!(line.contains("every service must have the new master key") && line.contains("--yes"), "{line}");
+    let report = shell.json(0, &["rewrap", "--to", "file:new.key", "--yes"]);
+    assert_eq!((&report["outcome"], &report["rewrapped"]), (&json!("complete"), &json!(3)));
+    let text = shell.run(&["rewrap", "--to", "file:new.key", "--yes", "--master-key", "file:new.key"]).stdout;
+    assert!(text.contains("0 data keys rewrapped, 3 under it before"), "{text}");
+    assert_eq!(stored(&database, &tokens[0].1).await, before, "a rewrap touches no row");
+
+    // The old key alone opens it no more.
+    let line = shell.fails(1, &["status"]);
+    assert!(line.contains(report["master_key_id"].as_str().unwrap()), "{line}");
+    assert!(line.contains("CREDVAULT_MASTER_KEY"), "{line}");
+    let shell = shell.with("CREDVAULT_MASTER_KEY", "file:new.key");
+    for (organization, integration) in &tokens {
+        assert_eq!(shell.token(organization, integration), SECRET);
+    }
+    let verified = shell.json(0, &["verify"]);
+    assert_eq!((&verified["rows_opened"], &verified["keys_checked"]), (&json!(7), &json!(3)));
+    assert!(shell.succeeds(&["verify"]).contains("as it was written"));
+}
+
+async fn a_row_that_was_tampered_with_is_named_and_left_as_it_is(database: TestDatabase) {
+    let shell = Shell::with_vault(&database);
+    let (organization, integration) = shell.put_token();
+    let (other_organization, other) = shell.put_token();
+    let text = stored(&database, &integration).await;
+    let last_but = &text[..text.len() - 8];
+    let tampered = format!("{last_but}{}", if text.ends_with("AAAAAAAA") { "BBBBBBBB" } else { "AAAAAAAA" });
+    database
+        .execute(&format!(
+            "UPDATE integration_credentials SET credential_data_encrypted = '{tampered}' \
+             WHERE integration_id = '{integration}'"
+        ))
+        .await;
+
+    let line = shell.fails(1, &["get", "--organization", &organization, "--integration", &integration]);
+    assert!(line.contains(&integration) && !line.contains(&tampered[10..40]), "{line}");
+    let done = shell.run(&["verify"]);
+    assert_eq!(done.code, 4);
+    assert!(done.stdout.contains(&integration) && !done.stdout.contains(&other), "{done:?}");
+    let verified = shell.json(4, &["verify"]);
+    assert_eq!((&verified["findings_count"], &verified["rows_opened"]), (&json!(1), &json!(1)));
+    assert_eq!(verified["findings"][0]["integration_id"], integration.as_str());
+    assert_eq!(verified["findings"][0]["kind"], "tampered");
+
+    let report = shell.json(4, &["rotate", "--force"]);
+    assert_eq!((&report["outcome"], &report["quarantined"]), (&json!("quarantine"), &json!(1)));
+    assert_eq!((&report["re_encrypted"], &report["remaining"]), (&json!(1), &json!(0)));
+    assert!(shell.run(&["rotate"]).stdout.contains("credvault verify"));
+    assert_eq!(stored(&database, &integration).await, tampered, "byte for byte");
+    assert_eq!(shell.token(&other_organization, &other), SECRET);
+    assert_eq!(shell.json(4, &["status"])["quarantined_rows"], 1);
+
+    // Stored anew it is a row like any other.
+    let put =
+        ["put", "--organization", &organization, "--integration", &integration, "--field", "access_token"];
+    assert_eq!(shell.run_with(&put, SECRET.as_bytes()).code, 0);
+    shell.json(0, &["rotate"]);
+    shell.json(0, &["status"]);
+    assert_eq!(shell.token(&organization, &integration), SECRET);
+}
+
+async fn a_job_that_another_process_runs_is_left_to_it(database: TestDatabase) {
+    let shell = Shell::with_vault(&database);
+    shell.put_token();
+    let expiry = match database.dialect() {
+        Dialect::Postgres => "(now() AT TIME ZONE 'utc') + interval '1 hour'",
+        Dialect::Sqlite => "(unixepoch() + 3600) * 1000000",
+    };
+    database
+        .execute(&format!(
+            "INSERT INTO vault_rotation_runs (kind, owner, lease_expires_at) VALUES ('rotate', 'night shift', {expiry})"
+        ))
+        .await;
+    shell.succeeds(&["master-key", "generate", "--out", "new.key"]);
+    let before = contents(&database).await;
+    for job in [&["rotate", "--force"][..], &["rewrap", "--to", "file:new.key", "--yes"]] {
+        let text = shell.succeeds(job);
+        assert!(text.contains("night shift runs a job since 20"), "{text}");
+        let report = shell.json(0, job);
+        assert_eq!(report["outcome"], "held-by-another");
+        assert_eq!(report["held_by"]["owner"], "night shift");
+    }
+    assert_eq!(contents(&database).await, before);
+}
+
+/// Writes the legacy rows as the service that was there before did; gives (organization, integration, fields).
+async fn add_legacy_rows(database: &TestDatabase, legacy: &Value) -> Vec<(String, String, Value)> {
+    let mut rows = Vec::new();
+    // Those without an expiry, which each store writes in its own way.
+    for row in legacy["rows"].as_array().unwrap().iter().filter(|row| row["expires_at"].is_null()) {
+        let (organization, integration) = database.add_tenant().await;
+        database
+            .execute(&format!(
+                "INSERT INTO integration_credentials
+                        (id, integration_id, credential_type, credential_data_encrypted, encryption_key_id)
+                 VALUES ('{}', '{integration}', '{}', '{}', 'v1')",
+                uuid::Uuid::new_v4(),
+                row["credential_type"].as_str().unwrap(),
+                row["stored"].as_str().unwrap(),
+            ))
+            .await;
+        rows.push((organization.to_string(), integration.to_string(), row["fields"].clone()));
+    }
+    assert!(rows.len() > 1);
+    rows
+}
+
+async fn legacy_rows_are_adopted_with_the_right_salt_alone(database: TestDatabase) {
+    let legacy: Value = serde_json::from_str(LEGACY).unwrap();
+    let salt = legacy["encryption_salt"].as_str().unwrap();
+    let shell = Shell::with_vault(&database).with("SALT", salt).with("WRONG", "hunter2");
+    let rows = add_legacy_rows(&database, &legacy).await;
+    let (organization, integration, fields) = &rows[0];
+    let get = ["get", "--organization", organization, "--integration", integration, "--reveal"];
+    shell.fails(1, &get);
+    let verified = shell.json(0, &["verify"]);
+    assert_eq!(verified["rows_unopened"], rows.len(), "not a finding, as nobody knows their key");
+    let before = contents(&database).await;
+
+    std::fs::write(shell.path("newline"), format!("{salt}\n")).unwrap();
+    std::fs::write(shell.path("salt"), salt).unwrap();
+    let line = shell.fails(5, &["adopt", "--salt-file", "newline"]);
+    assert!(line.contains("newline") && !line.contains(salt), "{line}");
+    let line = shell.fails(5, &["adopt", "--salt-env", "WRONG"]);
+    assert!(!line.contains("hunter2"), "{line}");
+    let line = shell.fails(2, &["adopt", "--salt-env", "UNSET"]);
+    assert!(line.contains("not set"), "{line}");
+    let line = shell.fails(1, &["adopt", "--salt-file", "nowhere"]);
+    assert!(line.contains("\"nowhere\""), "{line}");
+    assert_eq!(contents(&database).await, before, "nothing changed");
+
+    let report = shell.json(0, &["adopt", "--salt-file", "salt"]);
+    assert_eq!((&report["rows_opened"], &report["already_registered"]), (&json!(rows.len()), &json!(false)));
+    let again = shell.succeeds(&["adopt", "--salt-env", "SALT"]);
+    assert!(again.contains("registered already"), "{again}");
+    assert_eq!(shell.json(0, &get)["fields"], *fields);
+    assert_eq!(shell.json(0, &["rotate", "--force"])["legacy"], rows.len(), "left as they are");
+    assert_eq!(shell.json(0, &["verify"])["rows_opened"], rows.len());
+    assert_eq!(shell.json(0, &["status"])["phase"], "observe");
+    let everything = format!("{:?}", contents(&database).await);
+    assert!(!everything.contains(salt));
+}
+
+async fn the_salt_that_everybody_knows_is_taken_only_when_accepted(database: TestDatabase) {
+    let shell = Shell::with_vault(&database).with("SALT", "default-salt-for-development-only");
+    let line = shell.fails(5, &["adopt", "--salt-env", "SALT"]);
+    assert!(line.contains("--accept-leaked-salt") && !line.contains("default-salt"), "{line}");
+    let text = shell.succeeds(&["adopt", "--salt-env", "SALT", "--accept-leaked-salt"]);
+    assert!(text.contains("nothing could be checked"), "{text}");
+    assert!(shell.succeeds(&["keys", "list"]).contains("v1"));
+}
+
+on_both_stores!(
+    rotate_and_rewrap_leave_every_token_readable,
+    a_row_that_was_tampered_with_is_named_and_left_as_it_is,
+    a_job_that_another_process_runs_is_left_to_it,
+    legacy_rows_are_adopted_with_the_right_salt_alone,
+    the_salt_that_everybody_knows_is_taken_only_when_accepted,
+);
