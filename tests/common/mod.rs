@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod schema;
 pub mod service;
 pub mod sqlite;
+pub mod statements;
 pub mod store;
 pub mod vault;
 
