@@ -136,7 +136,9 @@ impl Verify {
             after = Some(last.cursor);
             read += page.len() as u64;
             for row in page {
-                if phase == Phase::None && row.row.key_column == "v1" {
+                // By its text, too: a value of the vault's own under that key id is a finding in every phase.
+                let key = key_of(&row.row.stored, &row.row.key_column);
+                if phase == Phase::None && key.is_ok_and(|id| id.is_legacy()) {
                     verification.rows_unopened += 1;
                     continue;
                 }
