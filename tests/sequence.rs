@@ -4,52 +4,20 @@
 
 mod common;
 
+use common::legacy::{LegacyRow, add_legacy_rows, legacy_salt, salt};
 use common::{KeyFiles, TestDatabase, on_both_stores};
-use credvault::{
-    Credential, CredentialType, ErrorKind, ExposeSecret, LegacySalt, Outcome, Phase, Vault, provider,
-};
+use credvault::{Credential, CredentialType, ErrorKind, ExposeSecret, Outcome, Phase, Vault, provider};
 use serde_json::Value;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
-const LEGACY: &str = include_str!("vectors/legacy_vectors.json");
-
-/// Writes the legacy rows as the service that was there before did; gives (organization, integration, fields).
-async fn add_legacy_rows(database: &TestDatabase, legacy: &Value) -> Vec<(Uuid, Uuid, Value)> {
-    let mut rows = Vec::new();
-    for row in legacy["rows"].as_array().unwrap() {
-        let (organization, integration) = database.add_tenant().await;
-        let (organization, integration) = (*organization.as_uuid(), *integration.as_uuid());
-        let expires_at = match row["expires_at"].as_str() {
-            None => "NULL".to_owned(),
-            Some(text) if database.dialect() == common::Dialect::Postgres => format!("'{text}'"),
-            Some(text) => {
-                format!("unixepoch('{}') * 1000000 + {}", &text[..19], text[20..].parse::<u32>().unwrap())
-            }
-        };
-        database
-            .execute(&format!(
-                "INSERT INTO integration_credentials
-                        (id, integration_id, credential_type, credential_data_encrypted, expires_at, encryption_key_id)
-                 VALUES ('{}', '{integration}', '{}', '{}', {expires_at}, 'v1')",
-                Uuid::new_v4(),
-                row["credential_type"].as_str().unwrap(),
-                row["stored"].as_str().unwrap(),
-            ))
-            .await;
-        rows.push((organization, integration, row["fields"].clone()));
-    }
-    rows
-}
-
-async fn assert_opens(vault: &Vault, organization: Uuid, integration: Uuid, fields: &Value) {
-    let stored = vault.organization(organization).get(integration).await.unwrap().unwrap();
+async fn assert_opens(vault: &Vault, row: &LegacyRow) {
+    let stored = vault.organization(row.organization).get(row.integration).await.unwrap().unwrap();
     let opened: Value = stored
         .credential
         .fields()
         .map(|(name, value)| (name.to_owned(), Value::from(value.expose_secret())))
         .collect();
-    assert_eq!(&opened, fields);
+    assert_eq!(opened, row.fields);
 }
 
 async fn init_put_get_rotate_get_rewrap_get_verify(database: TestDatabase) {
@@ -71,13 +39,11 @@ async fn init_put_get_rotate_get_rewrap_get_verify(database: TestDatabase) {
         .unwrap();
 
     // The rows of the service that was there before.
-    let legacy: Value = serde_json::from_str(LEGACY).unwrap();
-    let legacy_rows = add_legacy_rows(&database, &legacy).await;
-    let salt = |text: &str| LegacySalt::new(Zeroizing::new(text.as_bytes().to_vec()));
+    let legacy_rows = add_legacy_rows(&database).await;
     let error = vault.adoption(salt("another salt\n")).run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("newline"), "{error}");
-    let report = vault.adoption(salt(legacy["encryption_salt"].as_str().unwrap())).run().await.unwrap();
+    let report = vault.adoption(salt(&legacy_salt())).run().await.unwrap();
     assert_eq!((report.rows_tried, report.rows_opened), (legacy_rows.len() as u64, legacy_rows.len() as u64));
 
     let (organization, integration) = database.add_tenant().await;
@@ -111,9 +77,9 @@ async fn init_put_get_rotate_get_rewrap_get_verify(database: TestDatabase) {
     // The first master key is no longer needed, and is no longer enough.
     assert_eq!(Vault::open(database.url(), &first).await.unwrap_err().kind(), ErrorKind::KeyUnavailable);
     let vault = Vault::open(database.url(), &second).await.unwrap();
-    for (organization, integration, fields) in &legacy_rows {
-        assert_opens(&vault, *organization, *integration, fields).await;
-        assert!(vault.organization(Uuid::new_v4()).get(*integration).await.unwrap().is_none());
+    for row in &legacy_rows {
+        assert_opens(&vault, row).await;
+        assert!(vault.organization(Uuid::new_v4()).get(row.integration).await.unwrap().is_none());
     }
 
     let verification = vault.verify().run().await.unwrap();

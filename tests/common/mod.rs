@@ -16,6 +16,7 @@
     reason = "a harness that fails fails the test"
 )]
 
+pub mod legacy;
 pub mod postgres;
 pub mod schema;
 pub mod service;
@@ -25,7 +26,7 @@ pub mod store;
 pub mod vault;
 
 pub use store::{Dialect, TestDatabase};
-pub use vault::{KeyFiles, RawConnection, read, read_token, token};
+pub use vault::{KeyFiles, Pool, RawConnection, read, read_token, token};
 
 /// Runs each of the functions `async fn name(database: TestDatabase)` as two tests, `postgres::name` and
 /// `sqlite::name`, each on an empty database of its own.

@@ -5,9 +5,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use credvault::provider::KeyFile;
 use credvault::{
     Connection, Credential, CredentialType, ExposeSecret, IntegrationId, Organization, Revision, Vault,
+    VaultBuilder,
 };
 use sha2::{Digest, Sha256};
-use sqlx::{Connection as _, Executor, PgConnection, SqliteConnection};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Connection as _, Executor, PgConnection, PgPool, SqliteConnection, SqlitePool};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -158,6 +161,20 @@ impl TestDatabase {
         dump
     }
 
+    /// A pool of at most so many connections.
+    pub async fn pool(&self, connections: u32) -> Pool {
+        match self {
+            Self::Postgres(_) => {
+                let options = PgPoolOptions::new().max_connections(connections);
+                Pool::Postgres(options.connect(self.url()).await.unwrap())
+            }
+            Self::Sqlite(_) => {
+                let options = SqlitePoolOptions::new().max_connections(connections);
+                Pool::Sqlite(options.connect(self.url()).await.unwrap())
+            }
+        }
+    }
+
     /// A connection to keep, for transactions and for many statements.
     pub async fn connect(&self) -> RawConnection {
         match self {
@@ -170,6 +187,25 @@ impl TestDatabase {
                 RawConnection::Sqlite(connection)
             }
         }
+    }
+}
+
+/// A pool of the caller's, as a service has it.
+pub enum Pool {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+impl Pool {
+    pub fn builder(&self) -> VaultBuilder {
+        match self {
+            Self::Postgres(pool) => Vault::builder().postgres(pool.clone()),
+            Self::Sqlite(pool) => Vault::builder().sqlite(pool.clone()),
+        }
+    }
+
+    pub async fn open_vault(&self, spec: &str) -> Vault {
+        self.builder().master_key(spec).unwrap().build().await.unwrap()
     }
 }
 

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use credvault::{Connection, ErrorKind, IntegrationId, Organization, Vault};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::sqlite::SqlitePoolOptions;
-use sqlx::{Connection as _, Executor, PgPool, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Executor, SqliteConnection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::common::{
-    self, Dialect, KeyFiles, RawConnection, TestDatabase, on_both_stores, read, read_token, token,
+    self, Dialect, KeyFiles, Pool, RawConnection, TestDatabase, on_both_stores, read, read_token, token,
 };
 
 on_both_stores!(
@@ -83,53 +81,26 @@ async fn what_put_in_refuses_leaves_the_transaction_usable(database: TestDatabas
     assert_eq!(read_token(&organization, slack).await, "yes");
 }
 
-/// A pool with one connection, of either kind.
-enum PoolOfOne {
-    Postgres(PgPool),
-    Sqlite(SqlitePool),
-}
-
-impl PoolOfOne {
-    async fn open(database: &TestDatabase) -> Self {
-        match database.dialect() {
-            Dialect::Postgres => {
-                Self::Postgres(PgPoolOptions::new().max_connections(1).connect(database.url()).await.unwrap())
-            }
-            Dialect::Sqlite => Self::Sqlite(
-                SqlitePoolOptions::new().max_connections(1).connect(database.url()).await.unwrap(),
-            ),
+/// Puts in a transaction on the pool's one connection while `meanwhile` waits for it.
+async fn put_on(
+    pool: &Pool,
+    organization: &Organization,
+    integration: IntegrationId,
+    meanwhile: impl AsyncFnOnce(),
+) {
+    let put = token("put_in");
+    match pool {
+        Pool::Postgres(pool) => {
+            let mut transaction = pool.begin().await.unwrap();
+            meanwhile().await;
+            organization.put_in(&mut *transaction, integration, &put).await.unwrap();
+            transaction.commit().await.unwrap();
         }
-    }
-
-    async fn vault(&self, spec: &str) -> Vault {
-        let builder = match self {
-            Self::Postgres(pool) => Vault::builder().postgres(pool.clone()),
-            Self::Sqlite(pool) => Vault::builder().sqlite(pool.clone()),
-        };
-        builder.master_key(spec).unwrap().build().await.unwrap()
-    }
-
-    /// Puts in a transaction on the pool's one connection while `meanwhile` waits for it.
-    async fn put_in(
-        &self,
-        organization: &Organization,
-        integration: IntegrationId,
-        meanwhile: impl AsyncFnOnce(),
-    ) {
-        let put = token("put_in");
-        match self {
-            Self::Postgres(pool) => {
-                let mut transaction = pool.begin().await.unwrap();
-                meanwhile().await;
-                organization.put_in(&mut *transaction, integration, &put).await.unwrap();
-                transaction.commit().await.unwrap();
-            }
-            Self::Sqlite(pool) => {
-                let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-                meanwhile().await;
-                organization.put_in(&mut *transaction, integration, &put).await.unwrap();
-                transaction.commit().await.unwrap();
-            }
+        Pool::Sqlite(pool) => {
+            let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            meanwhile().await;
+            organization.put_in(&mut *transaction, integration, &put).await.unwrap();
+            transaction.commit().await.unwrap();
         }
     }
 }
@@ -139,13 +110,13 @@ async fn a_pool_of_one_connection_does_not_deadlock(database: TestDatabase) {
     let integration = organization.ensure_integration("github").await.unwrap();
     let other = organization.ensure_integration("slack").await.unwrap();
     organization.put(other, &token("there")).await.unwrap();
-    let pool = PoolOfOne::open(&database).await;
+    let pool = database.pool(1).await;
     // A vault with a cold keyring, then the same with a warm one.
-    let vault = pool.vault(&keys.spec("master.key")).await;
+    let vault = pool.open_vault(&keys.spec("master.key")).await;
     let organization = vault.organization(organization.id());
     for _ in 0..2 {
         let mut waiting = Vec::new();
-        let whole = pool.put_in(&organization, integration, async || {
+        let whole = put_on(&pool, &organization, integration, async || {
             for number in 0..8 {
                 let organization = organization.clone();
                 waiting.push(tokio::spawn(async move {
