@@ -74,10 +74,10 @@ async fn put_during_rotation_wins(database: TestDatabase) {
     let mut before = 0;
     for _ in 0..3 {
         // Only beside writers that are at it is this a test.
-        while writes.load(Ordering::Relaxed) < before + 100 {
+        while writes.load(Ordering::Relaxed) < before + 300 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let report = vault.rotation().force().run().await.unwrap();
+        let report = vault.rotation().force().batch_size(12).unwrap().run().await.unwrap();
         assert_eq!((report.outcome, report.new_keys.len()), (Outcome::Complete, 1));
         gave_way += report.lost_to_concurrent_writes;
         before = writes.load(Ordering::Relaxed);
