@@ -20,6 +20,7 @@ pub mod legacy;
 pub mod postgres;
 pub mod schema;
 pub mod service;
+pub mod slow_link;
 pub mod sqlite;
 pub mod statements;
 pub mod store;
