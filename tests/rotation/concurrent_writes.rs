@@ -113,7 +113,25 @@ async fn a_write_between_read_and_swap_stands(database: TestDatabase) {
     assert_eq!(service.rows_under_other_keys().await, 1, "all but the row in quarantine");
 }
 
-async fn a_row_deleted_between_read_and_swap_stays_deleted(database: TestDatabase) {
+async fn nothing_is_sealed_under_a_key_switched_between_read_and_swap(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 3).await;
+    let [victim, poison, _] = tenants[..] else { unreachable!() };
+    let own = vault.keys().create(victim.organization).await.unwrap();
+    let set = |state: &str| format!("UPDATE vault_data_keys SET state = '{state}' WHERE id = '{own}';");
+    service.database.execute(&set("deactivated")).await;
+    service.add_trigger("switch_key", "AFTER INSERT ON vault_quarantine", &set("active")).await;
+    service.tamper_with(poison).await;
+
+    let report = vault.rotation().force().run().await.unwrap();
+    assert_eq!(report.outcome, Outcome::Quarantine);
+    assert_eq!((report.re_encrypted, report.lost_to_concurrent_writes), (2, 1));
+    let under_own = report.keys.iter().find(|key| key.id == own).unwrap().rows;
+    assert_eq!((under_own, service.rows_under_other_keys().await), (1, 1));
+    assert_eq!(read(&vault, victim).await.unwrap(), first_token(victim));
+}
+
+async fn a_row_deleted_between_pages_stays_deleted(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
     let tenants = service.add_tenants_with_tokens(&vault, 20).await;
     let halted = Halted::after_first_page(vault.rotation().force().batch_size(5).unwrap()).await;
@@ -175,7 +193,8 @@ async fn keys_that_organizations_get_meanwhile_are_used(database: TestDatabase) 
 on_both_stores!(
     put_during_rotation_wins,
     a_write_between_read_and_swap_stands,
-    a_row_deleted_between_read_and_swap_stays_deleted,
+    nothing_is_sealed_under_a_key_switched_between_read_and_swap,
+    a_row_deleted_between_pages_stays_deleted,
     a_rotation_holds_no_lock_between_pages,
     keys_that_organizations_get_meanwhile_are_used,
 );
