@@ -73,6 +73,14 @@
 //! | `test-util` | no | `clock::ManualClock`, to move schedules and leases in tests |
 //!
 //! A service that embeds the library takes `default-features = false` and its one store.
+#![warn(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a library neither panics nor prints"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),

@@ -1,11 +1,4 @@
 //! Calls that are dropped at any await leave no connection in a transaction and nothing half done.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a function of a test that fails fails the test"
-)]
 
 mod common;
 

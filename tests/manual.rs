@@ -1,11 +1,5 @@
 //! What the manual says of the rights of roles is true: a service gets on with those of the page on operations.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a function of a test that fails fails the test"
-)]
 
 mod common;
 

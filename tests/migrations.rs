@@ -1,6 +1,5 @@
 //! How migrations run: by hand and embedded, at the same time, on databases that are newer, edited or in the way.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
-#![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
 mod common;
 

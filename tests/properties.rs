@@ -1,12 +1,6 @@
 //! Any sequence of calls, rotations and rewraps leaves a vault that agrees with a map.
 //!
 //! `PROPTEST_CASES=500 cargo test --features test-util --test properties` tries more of them.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a function of a test that fails fails the test"
-)]
 
 mod common;
 

@@ -1,11 +1,5 @@
 //! The README's shell commands are real: they run as they stand there, on both stores.
 #![cfg(all(feature = "cli", feature = "postgres", feature = "sqlite", unix))]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a function of a test that fails fails the test"
-)]
 
 mod common;
 

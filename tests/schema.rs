@@ -1,6 +1,5 @@
 //! What the schema itself holds, whatever a program does: the same tables in both databases, and their guards.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
 mod common;
 

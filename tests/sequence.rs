@@ -1,6 +1,5 @@
 //! A vault's life in one sequence, beside the rows of the service that was there before, on both stores.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 

@@ -9,12 +9,6 @@
     reason = "each test binary uses its own part of the harness"
 )]
 #![allow(unreachable_pub, reason = "a harness is written as the library that it is")]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a harness that fails fails the test"
-)]
 
 pub mod legacy;
 pub mod postgres;

@@ -1,6 +1,5 @@
 //! The contract: what every documented call does and which kind of error it gives, on both stores.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
-#![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,7 +1,6 @@
 //! What calls cost, counted by the statements and messages that they really send: one unwrap however many ask, one
 //! statement and one round trip for each call with a warm keyring.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
-#![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,12 +1,5 @@
 //! The second implementation of the stored format, in Python, opens what the library stores and seals what it opens.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a function of a test that fails fails the test"
-)]
-
 #[path = "../common/mod.rs"]
 mod common;
 

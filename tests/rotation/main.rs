@@ -1,13 +1,5 @@
 //! Rotation of data keys and rewrap of the master key, beside everything that may happen meanwhile.
 
-#![allow(
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a function of a test that fails fails the test"
-)]
-
 #[path = "../common/mod.rs"]
 mod common;
 

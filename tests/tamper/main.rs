@@ -1,7 +1,6 @@
 //! Whoever can write the database gets an error for it, never another plaintext: every bit, every bound column, every
 //! exchange of rows and keys, on both stores.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
-#![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -3,6 +3,15 @@
 //! Each command returns a report, text and JSON in one, and `main` prints one of them. Everything goes through the
 //! library's public API.
 
+#![warn(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a command ends by its exit codes, and prints what it means to"
+)]
+
 mod adoption;
 mod arguments;
 mod connection;
