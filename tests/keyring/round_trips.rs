@@ -120,5 +120,6 @@ async fn with_a_warm_keyring_a_call_is_one_round_trip_to_postgres() {
     );
     // Each call ends with a sync, which is its round trip. sqlx sends one more when the connection goes back to the
     // pool, which nobody waits for; a pool that tests connections before it lends them would send a third.
-    assert!(count('S') <= 2 * calls, "{sent:?}");
+    // One may still have been under way when the count began.
+    assert!(count('S') <= 2 * calls + 1, "{sent:?}");
 }
