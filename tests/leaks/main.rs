@@ -1,0 +1,127 @@
+//! No secret is in a trace, an error, a `Debug` or a row: looked for after a life with every kind of failure, in all
+//! forms, by a search that finds what is planted.
+#![cfg(all(feature = "postgres", feature = "sqlite"))]
+#![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod data_keys;
+mod life;
+mod search;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, Once};
+
+use common::{Dialect, TestDatabase, on_both_stores};
+use search::{Needle, found};
+use tracing_subscriber::fmt::format::FmtSpan;
+
+on_both_stores!(no_secret_is_seen, what_is_planted_is_found);
+
+/// Everything that was traced in this process.
+static TRACE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct IntoTrace;
+
+impl Write for IntoTrace {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        TRACE.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Traces all that anyone says, spans and their fields too.
+fn trace_everything() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(|| IntoTrace)
+            .init();
+    });
+}
+
+/// The places where a secret could be seen: what each is, and all that is there.
+async fn places(database: &TestDatabase, shown: &str) -> Vec<(&'static str, Vec<u8>)> {
+    // In a statement of its own: the dump below is traced, too.
+    let traced = TRACE.lock().unwrap().clone();
+    let mut places = vec![
+        ("what the process traced", traced),
+        ("errors and Debug", shown.as_bytes().to_vec()),
+        ("a row", database.dump().await.into_bytes()),
+    ];
+    match database.dialect() {
+        Dialect::Postgres => {
+            let folder = database.url().split_once("?host=").unwrap().1;
+            let log = std::fs::read(Path::new(folder).join("server.log")).unwrap();
+            places.push(("the server's log", log));
+        }
+        Dialect::Sqlite => {
+            let file = Path::new(database.url().strip_prefix("sqlite:").unwrap());
+            // As long as someone reads it, the write-ahead log stays when others close.
+            let mut reader = database.connect().await;
+            reader.execute("SELECT count(*) FROM organizations").await;
+            let mut bytes = Vec::new();
+            for entry in std::fs::read_dir(file.parent().unwrap()).unwrap() {
+                bytes.extend(std::fs::read(entry.unwrap().path()).unwrap());
+            }
+            places.push(("the database's files", bytes));
+        }
+    }
+    places
+}
+
+async fn no_secret_is_seen(database: TestDatabase) {
+    trace_everything();
+    let life = life::live(&database).await;
+    assert!(life.secrets.len() >= 12, "{}", life.secrets.len());
+    for (place, bytes) in places(&database, &life.shown).await {
+        assert!(!bytes.is_empty(), "{place}: nothing is there, so nothing was looked for");
+        let leaked = found(&life.secrets, &bytes);
+        assert!(leaked.is_empty(), "{place}: {leaked:#?}");
+        // What is stored is for the database alone.
+        if ["what the process traced", "errors and Debug", "the server's log"].contains(&place) {
+            let leaked = found(&life.stored, &bytes);
+            assert!(leaked.is_empty(), "{place}: {leaked:#?}");
+        }
+    }
+    let traced = String::from_utf8_lossy(&TRACE.lock().unwrap()).into_owned();
+    for said in ["sqlx::query", "credvault", &life.integration.to_string()] {
+        assert!(traced.contains(said), "{said} was not traced: the search proves nothing");
+    }
+}
+
+async fn what_is_planted_is_found(database: TestDatabase) {
+    trace_everything();
+    credvault::migrate(database.url()).await.unwrap();
+    let planted = format!("planted {}", uuid::Uuid::new_v4());
+    let needle = [Needle::new("planted", planted.as_bytes())];
+    for (place, bytes) in places(&database, "").await {
+        assert!(found(&needle, &bytes).is_empty(), "{place}");
+    }
+    let forms: Vec<_> =
+        needle[0].forms.iter().map(|(_, text)| format!("text before {text} and after")).collect();
+    let mut shown = String::new();
+    for form in &forms {
+        tracing::trace!(field = %form, "a trace");
+        shown.push_str(form);
+        database
+            .execute(&format!(
+                "INSERT INTO organizations (id, clerk_org_id, name, slug) VALUES ('{}', '{}', '{form}', 'slug')",
+                uuid::Uuid::new_v4(),
+                uuid::Uuid::new_v4()
+            ))
+            .await;
+        // The server logs a statement that fails.
+        database.try_execute(&format!("SELECT '{form}' FROM nowhere")).await.unwrap_err();
+    }
+    for (place, bytes) in places(&database, &shown).await {
+        assert_eq!(found(&needle, &bytes).len(), forms.len(), "{place}");
+    }
+}
