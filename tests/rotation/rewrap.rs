@@ -165,3 +165,25 @@ on_both_stores!(
     writers_notice_nothing_of_a_rewrap,
     a_data_key_made_beside_a_rewrap_is_not_left_behind,
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_key_wrapped_before_a_switch_and_inserted_after_it_is_wrapped_anew() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    let tenant = service.add_tenants_with_tokens(&vault, 1).await[0];
+    let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
+    // Reads go on, the insertion waits.
+    let mut holder = database.pool().await.begin().await.unwrap();
+    sqlx::query("LOCK TABLE vault_data_keys IN SHARE MODE").execute(&mut *holder).await.unwrap();
+    let elsewhere = service.open().await;
+    let create = tokio::spawn(async move { elsewhere.keys().create(tenant.organization).await });
+    let waiting = "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+                    WHERE NOT l.granted AND d.datname = current_database()";
+    while service.count(waiting).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(vault.rewrap(service.provider("second")).run().await.unwrap().outcome, Outcome::Complete);
+    holder.commit().await.unwrap();
+    create.await.unwrap().unwrap();
+    assert_eq!(service.keys_left_behind().await, 0);
+    assert_sound(&service.builder(&["second"]).build().await.unwrap()).await;
+}
