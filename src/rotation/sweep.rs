@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::lease::Lease;
 use super::report::Progress;
+use crate::crypto::key::SealingKey;
 use crate::envelope::{Nonce, RowContext, key_of, reencrypt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId};
@@ -154,26 +155,29 @@ impl<'r> Sweeper<'r> {
             if self.quarantined.get(&row.integration) == Some(&sha256(&row.row.stored)) {
                 continue;
             }
-            match self.reencrypt(row, nonce).await {
+            // A process that lacks the key to seal under is at fault, not the row.
+            let scope = self.own_keys.contains(&row.organization).then_some(row.organization);
+            let to = self.keyring.scope_key(scope).await?;
+            match self.reencrypt(row, &to, nonce).await {
                 Ok(swap) => swaps.push(swap),
-                Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+                Err(error) if matches!(error.kind(), ErrorKind::Store | ErrorKind::Provider) => {
+                    return Err(error);
+                }
                 Err(error) => self.quarantine(row, &error).await?,
             }
         }
         Ok(swaps)
     }
 
-    async fn reencrypt(&self, scanned: &ScannedRow, nonce: Nonce) -> Result<Swap> {
+    async fn reencrypt(&self, scanned: &ScannedRow, to: &SealingKey, nonce: Nonce) -> Result<Swap> {
         let row = &scanned.row;
         let from = self.keyring.opening_key(key_of(&row.stored, &row.key_column)?).await?;
-        let scope = self.own_keys.contains(&scanned.organization).then_some(scanned.organization);
-        let to = self.keyring.scope_key(scope).await?;
         let context = RowContext {
             organization: scanned.organization,
             integration: scanned.integration,
             credential_type: &row.credential_type,
         };
-        let new = reencrypt(&from, &to, nonce, &context, &row.stored, row.expires_at)?;
+        let new = reencrypt(&from, to, nonce, &context, &row.stored, row.expires_at)?;
         Ok(Swap {
             integration: scanned.integration,
             old: row.stored.clone(),

@@ -104,7 +104,23 @@ async fn a_row_whose_scope_was_changed_by_hand_is_quarantined(database: TestData
     service.assert_all_current(&vault).await;
 }
 
+async fn a_process_without_the_master_key_puts_nothing_in_quarantine(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 3).await;
+    let first_alone = service.builder(&["first"]).build().await.unwrap();
+    let second = credvault::provider::from_spec(&service.key("second")).unwrap();
+    vault.rewrap(second).run().await.unwrap();
+    vault.keys().create(tenants[0].organization).await.unwrap();
+
+    let error = first_alone.rotation().run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::KeyUnavailable, "{error}");
+    assert_eq!(vault.status().await.unwrap().quarantined_rows, 0);
+    assert_eq!(vault.rotation().run().await.unwrap().outcome, Outcome::Complete);
+    service.assert_all_current(&vault).await;
+}
+
 on_both_stores!(
+    a_process_without_the_master_key_puts_nothing_in_quarantine,
     a_tampered_row_is_left_as_it_is_and_the_others_go_on,
     a_quarantined_row_can_be_deleted_or_restored,
     a_row_whose_scope_was_changed_by_hand_is_quarantined,
