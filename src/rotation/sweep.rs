@@ -37,11 +37,19 @@ pub(super) struct Sweeper<'r> {
     own_keys: HashSet<OrganizationId>,
 }
 
-/// What a sweep did.
+/// What a sweep, or a page of it, did.
 #[derive(Default)]
 struct Sweep {
     written: u64,
+    /// Rows that changed, or were locked, between reading and writing them.
     lost: u64,
+}
+
+/// Whether a row is as it was read.
+#[derive(PartialEq, Eq)]
+enum Row {
+    Stands,
+    Changed,
 }
 
 impl<'r> Sweeper<'r> {
@@ -72,7 +80,7 @@ impl<'r> Sweeper<'r> {
             on_progress,
             progress: Progress { re_encrypted: 0, stale },
             lost: 0,
-            already_current: rows.saturating_sub(stale + left_alone),
+            already_current: rows.saturating_sub(stale + left_alone + quarantined.len() as u64),
             quarantined,
             own_keys: HashSet::new(),
         })
@@ -97,16 +105,19 @@ impl<'r> Sweeper<'r> {
         let mut last_progress = Instant::now();
         loop {
             let sweep = self.sweep().await?;
-            if sweep.written == 0 && sweep.lost == 0 {
-                return Ok(0);
-            }
             if sweep.written > 0 {
                 last_progress = Instant::now();
-            } else if last_progress.elapsed() >= MAX_WAIT {
-                return Ok(sweep.lost);
-            } else {
-                sleep(PAUSE).await;
+                continue;
             }
+            // By query, not by what this process has seen: rows may have become stale behind the sweep.
+            let left = self.store.count_stale().await?;
+            if left == 0 && sweep.lost == 0 {
+                return Ok(0);
+            }
+            if last_progress.elapsed() >= MAX_WAIT {
+                return Ok(left);
+            }
+            sleep(PAUSE).await;
         }
     }
 
@@ -129,27 +140,19 @@ impl<'r> Sweeper<'r> {
             let page = self.store.scan(Rows::Stale, after, self.batch_size).await?;
             let Some(last) = page.last() else { return Ok(sweep) };
             after = Some(last.cursor);
-            let swaps = self.reencrypt_page(&page).await?;
-            if swaps.is_empty() {
-                continue;
-            }
-            let tried = swaps.len() as u64;
-            let written = self.store.swap(self.lease.run(), swaps).await?;
-            sweep.written += written.len() as u64;
-            sweep.lost += tried - written.len() as u64;
-            self.lost += tried - written.len() as u64;
-            self.progress.re_encrypted += written.len() as u64;
-            for integration in written {
-                if self.quarantined.remove(&integration).is_some() {
-                    self.store.release(integration).await?;
-                }
-            }
+            let done = self.reencrypt_page(&page).await?;
+            sweep.written += done.written;
+            sweep.lost += done.lost;
+            self.lost += done.lost;
+            self.progress.re_encrypted += done.written;
             (self.on_progress)(self.progress);
         }
     }
 
-    /// Seals each row of a page under the active key of its scope; what doesn't open goes into quarantine.
-    async fn reencrypt_page(&mut self, page: &[ScannedRow]) -> Result<Vec<Swap>> {
+    /// Seals each row of a page under the active key of its scope, and writes those that didn't change meanwhile; what
+    /// doesn't open goes into quarantine.
+    async fn reencrypt_page(&mut self, page: &[ScannedRow]) -> Result<Sweep> {
+        let mut done = Sweep::default();
         let mut swaps = Vec::with_capacity(page.len());
         for (row, nonce) in page.iter().zip(Nonce::draw_many(page.len())?) {
             if self.quarantined.get(&row.integration) == Some(&sha256(&row.row.stored)) {
@@ -163,10 +166,25 @@ impl<'r> Sweeper<'r> {
                 Err(error) if matches!(error.kind(), ErrorKind::Store | ErrorKind::Provider) => {
                     return Err(error);
                 }
-                Err(error) => self.quarantine(row, &error).await?,
+                Err(error) => {
+                    if self.quarantine(row, &error).await? == Row::Changed {
+                        done.lost += 1;
+                    }
+                }
             }
         }
-        Ok(swaps)
+        if swaps.is_empty() {
+            return Ok(done);
+        }
+        done.lost += swaps.len() as u64;
+        for integration in self.store.swap(self.lease.run(), swaps).await? {
+            done.lost -= 1;
+            done.written += 1;
+            if self.quarantined.remove(&integration).is_some() {
+                self.store.release(integration).await?;
+            }
+        }
+        Ok(done)
     }
 
     async fn reencrypt(&self, scanned: &ScannedRow, to: &SealingKey, nonce: Nonce) -> Result<Swap> {
@@ -188,13 +206,13 @@ impl<'r> Sweeper<'r> {
     }
 
     /// Lists a row that didn't open, unless it was changed meanwhile.
-    async fn quarantine(&mut self, scanned: &ScannedRow, error: &Error) -> Result<()> {
+    async fn quarantine(&mut self, scanned: &ScannedRow, error: &Error) -> Result<Row> {
         let now = self.store.get(scanned.integration).await?;
         let holder = self.store.organization_of(scanned.integration).await?;
         let stands =
             now.is_some_and(|row| row.stored == scanned.row.stored) && holder == Some(scanned.organization);
         if !stands {
-            return Ok(());
+            return Ok(Row::Changed);
         }
         tracing::warn!(integration = %scanned.integration, reason = %error.kind(), "row put in quarantine");
         let row = QuarantinedRow {
@@ -204,7 +222,7 @@ impl<'r> Sweeper<'r> {
         };
         self.store.quarantine(&row).await?;
         self.quarantined.insert(row.integration, row.stored_sha256);
-        Ok(())
+        Ok(Row::Stands)
     }
 
     /// Takes rows out of quarantine whose stored text is another now, or that are gone: they are tried again.

@@ -83,7 +83,7 @@ pub(crate) trait CredentialStore {
     /// The rows under each key, in one scan.
     async fn count_by_key(&self) -> Result<Vec<KeyCount>>;
 
-    /// How many rows are [stale](Rows::Stale).
+    /// How many rows are [stale](Rows::Stale), those in quarantine aside.
     async fn count_stale(&self) -> Result<u64>;
 
     /// Lists a row in quarantine, or says anew why.

@@ -168,7 +168,8 @@ macro_rules! statements {
         pub(in $crate::store) const COUNT_STALE: &str = concat!(
             "SELECT count(*) FROM integration_credentials AS c
                JOIN integrations AS i ON i.id = c.integration_id
-              WHERE ", is_stale!()
+              WHERE ", is_stale!(), "
+                AND NOT EXISTS (SELECT 1 FROM vault_quarantine AS q WHERE q.integration_id = c.integration_id)"
         );
         pub(in $crate::store) const QUARANTINE: &str = concat!(
             "INSERT INTO vault_quarantine (integration_id, reason, since, stored_sha256)

@@ -21,7 +21,7 @@ pub struct Status {
     /// The data keys, oldest first.
     pub data_keys: Vec<DataKeySummary>,
     /// Rows that rotation has to re-encrypt: those not under the active key of their scope, legacy rows only in the
-    /// phases that re-encrypt them.
+    /// phases that re-encrypt them, and those in quarantine aside.
     pub stale_rows: u64,
     /// Rows in quarantine: they couldn't be opened.
     pub quarantined_rows: u64,
