@@ -25,16 +25,17 @@ pub(crate) async fn put(global: &Global, put: Put) -> anyhow::Result<Report> {
     if put.create && put.address.integration.connector.is_none() {
         return Err(usage("--create makes an integration with the connector that --connector names"));
     }
+    if put.field.is_none() && std::io::stdin().is_terminal() {
+        return Err(usage(
+            "standard input is a terminal: give a JSON object there, or --field NAME to be asked",
+        ));
+    }
     let vault = connection::open(global).await?;
     let organization = vault.organization(put.address.organization);
     let credential = Credential::new(put.credential_type).with_expiry(put.expires_at);
     let credential = match &put.field {
         Some(name) => credential.with_field(name, field_value(name)?),
         None => {
-            let hint = if std::io::stdin().is_terminal() { "; --field NAME asks for one value" } else { "" };
-            if !hint.is_empty() {
-                return Err(usage(format!("standard input is a terminal: give a JSON object there{hint}")));
-            }
             let text = standard_streams::read_to_end()?;
             json_object::add_fields(credential, &text).map_err(usage)?
         }

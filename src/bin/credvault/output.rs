@@ -146,9 +146,7 @@ pub(crate) fn rfc3339(moment: OffsetDateTime) -> String {
 /// A bar on standard error while `length` things are done; nothing is shown unless that is a terminal.
 pub(crate) fn progress(what: &'static str, length: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
-    if let Ok(style) =
-        ProgressStyle::with_template("{msg:22} {bar:30} {human_pos}/{human_len} {per_sec}, {eta} left")
-    {
+    if let Ok(style) = ProgressStyle::with_template("{msg:22} {bar:30} {human_pos}/{human_len}, {eta} left") {
         bar.set_style(style);
     }
     bar.set_message(what);

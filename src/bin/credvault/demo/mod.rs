@@ -41,6 +41,15 @@ struct Stage {
 /// `credvault demo`.
 pub(crate) async fn run(global: &Global, demo: &Demo) -> anyhow::Result<Report> {
     let stage = Stage::set(global).await?;
+    // A demo that is interrupted takes its folder with it, too.
+    let steps = tokio::select! {
+        steps = play(&stage, demo) => steps?,
+        _ = tokio::signal::ctrl_c() => bail!("the demo was interrupted; its folder is removed"),
+    };
+    stage.leave(demo, &steps)
+}
+
+async fn play(stage: &Stage, demo: &Demo) -> anyhow::Result<Vec<Step>> {
     let mut steps = Vec::new();
 
     let start = Instant::now();
@@ -100,9 +109,7 @@ pub(crate) async fn run(global: &Global, demo: &Demo) -> anyhow::Result<Report> 
         );
     }
     steps.push(Step { what: "verify", how_many: tokens, unit: "row", took: start.elapsed() });
-    drop(crowd);
-    drop(vault);
-    stage.leave(demo, &steps)
+    Ok(steps)
 }
 
 fn spec(key_file: &Path) -> String {
