@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, IntegrationId, OrganizationId};
+use crate::json;
 use crate::secret::SecretText;
 
 /// The most fields that a credential may have: what the stored format counts in 16 bits.
@@ -149,6 +150,17 @@ impl Credential {
     pub fn with_field(mut self, name: impl Into<String>, value: impl Into<SecretText>) -> Self {
         self.fields.insert(name.into(), value.into());
         self
+    }
+
+    /// The same credential with the fields of a JSON object of strings, read by way of wiped memory alone; `json` is the
+    /// caller's to wipe.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `json` is no such object, or has a field twice; no value is repeated.
+    pub fn with_json_fields(self, json: &str) -> Result<Self> {
+        let members = json::read_object(json).map_err(|why| Error::new(ErrorKind::InvalidInput, why))?;
+        Ok(members.into_iter().fold(self, |credential, (name, value)| credential.with_field(name, value)))
     }
 
     /// The same credential with the moment at which it expires, kept to the microsecond (rounded down), in the

@@ -60,7 +60,7 @@
 //! provider/        where master keys come from: key file, variable, passphrase, a service of your own
 //! envelope/        the stored format: seal, open, wrap, unwrap; legacy values, which only open
 //! crypto/          XAES-256-GCM, argon2id, key types, subkeys, wiping
-//! id secret credential clock error
+//! id secret json credential clock error
 //! ```
 //!
 //! # Features
@@ -81,7 +81,6 @@
     clippy::unwrap_used,
     reason = "a library neither panics nor prints"
 )]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
     allow(unused, reason = "without a store, nothing calls what a store would")
@@ -93,6 +92,7 @@ mod crypto;
 mod envelope;
 mod error;
 mod id;
+mod json;
 mod keyring;
 pub mod manual;
 pub mod provider;

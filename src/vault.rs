@@ -5,6 +5,7 @@ mod init;
 mod keys;
 mod organization;
 mod status;
+mod transfer;
 mod verify;
 
 use std::fmt;
@@ -116,7 +117,7 @@ impl Vault {
         from: impl Into<OrganizationId>,
         to: impl Into<OrganizationId>,
     ) -> Result<()> {
-        organization::transfer(self, integration.into(), from.into(), to.into()).await
+        transfer::transfer(self, integration.into(), from.into(), to.into()).await
     }
 
     /// The credentials that expire before a moment, soonest first, at most `limit`; nothing is opened.

@@ -69,6 +69,10 @@ pub(crate) trait CredentialStore {
         connector: &str,
     ) -> Result<bool>;
 
+    /// Makes the integration of a row with a connector, and puts the row, in one transaction; `false`, and nothing
+    /// written, if the organization has an integration with that connector, or where a put would write nothing.
+    async fn put_new(&self, row: &SealedRow, user: Uuid, connector: &str) -> Result<bool>;
+
     /// Moves the integration from one organization to `row.organization` (already there is fine) and swaps its
     /// stored text from `old`, in one transaction; `false`, and nothing changed, where either didn't hold.
     async fn transfer(&self, from: OrganizationId, row: &SealedRow, old: &str) -> Result<bool>;
@@ -128,23 +132,43 @@ macro_rules! credential_store {
             })
         }
 
+        async fn write_credential(connection: &mut Conn, row: &SealedRow) -> sqlx::Result<bool> {
+            sqlx::query(sql::PUT)
+                .bind(Id(Uuid::new_v4()))
+                .bind(Id::from(row.integration))
+                .bind(row.credential_type.as_str())
+                .bind(row.stored.as_str())
+                .bind(row.expires_at.map(Time::from))
+                .bind(row.key.to_string())
+                .bind(Id::from(row.organization))
+                .execute(connection)
+                .await
+                .map(|done| done.rows_affected() == 1)
+        }
+
+        async fn write_integration(
+            connection: &mut Conn,
+            integration: IntegrationId,
+            organization: OrganizationId,
+            user: Uuid,
+            connector: &str,
+        ) -> sqlx::Result<bool> {
+            sqlx::query(sql::CREATE_INTEGRATION)
+                .bind(Id::from(integration))
+                .bind(Id::from(organization))
+                .bind(Id(user))
+                .bind(connector)
+                .execute(connection)
+                .await
+                .map(|done| done.rows_affected() == 1)
+        }
+
         #[async_trait]
         impl CredentialStore for $store {
             async fn put(&self, on: On<'_>, row: &SealedRow) -> Result<bool> {
                 const DOING: &str = "writing the credential";
                 let mut connection = self.connection(DOING, on).await?;
-                let done = sqlx::query(sql::PUT)
-                    .bind(Id(Uuid::new_v4()))
-                    .bind(Id::from(row.integration))
-                    .bind(row.credential_type.as_str())
-                    .bind(row.stored.as_str())
-                    .bind(row.expires_at.map(Time::from))
-                    .bind(row.key.to_string())
-                    .bind(Id::from(row.organization))
-                    .execute(&mut *connection)
-                    .await
-                    .map_err(|error| failure(DOING, error))?;
-                Ok(done.rows_affected() == 1)
+                write_credential(&mut connection, row).await.map_err(|error| failure(DOING, error))
             }
 
             async fn update(&self, on: On<'_>, row: &SealedRow, revision: &str) -> Result<bool> {
@@ -269,15 +293,32 @@ macro_rules! credential_store {
                 user: Uuid,
                 connector: &str,
             ) -> Result<bool> {
-                sqlx::query(sql::CREATE_INTEGRATION)
-                    .bind(Id::from(integration))
-                    .bind(Id::from(organization))
-                    .bind(Id(user))
-                    .bind(connector)
-                    .execute(&self.pool)
+                const DOING: &str = "making the integration";
+                let mut connection = self.connection(DOING, On::Pool).await?;
+                write_integration(&mut connection, integration, organization, user, connector)
                     .await
-                    .map(|done| done.rows_affected() == 1)
-                    .map_err(|error| failure("making the integration", error))
+                    .map_err(|error| failure(DOING, error))
+            }
+
+            async fn put_new(&self, row: &SealedRow, user: Uuid, connector: &str) -> Result<bool> {
+                let (pool, row, connector) = (self.pool.clone(), row.clone(), connector.to_owned());
+                to_the_end(async move {
+                    let say = |error| failure("writing the integration and its credential", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    let (integration, organization) = (row.integration, row.organization);
+                    let both =
+                        write_integration(&mut transaction, integration, organization, user, &connector)
+                            .await
+                            .map_err(say)?
+                            && write_credential(&mut transaction, &row).await.map_err(say)?;
+                    if both {
+                        transaction.commit().await.map_err(say)?;
+                    } else {
+                        transaction.rollback().await.map_err(say)?;
+                    }
+                    Ok(both)
+                })
+                .await
             }
 
             async fn transfer(&self, from: OrganizationId, row: &SealedRow, old: &str) -> Result<bool> {

@@ -14,7 +14,7 @@ use crate::id::{IntegrationId, OrganizationId};
 use crate::store::{Connection, CredentialRow, On, SealedRow};
 
 /// How often a call that lost a race is made again before it says so.
-const ATTEMPTS: usize = 3;
+pub(super) const ATTEMPTS: usize = 3;
 
 /// The longest name of a connector: the width of the column.
 const MAX_CONNECTOR_CHARS: usize = 50;
@@ -272,6 +272,38 @@ impl Organization {
         self.vault.0.store.list(self.id).instrument(span).await
     }
 
+    /// Stores a credential for the organization's integration with a connector, such as `github`; without one it is
+    /// made in the same transaction: active, and of no user.
+    ///
+    /// For programs that don't keep integrations of their own.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless the connector is a name of 1 to 50 characters, none a control character; `Conflict` if the
+    /// integration was made and deleted by others meanwhile; else as [`put`](Self::put).
+    pub async fn put_by_connector(
+        &self,
+        connector: &str,
+        credential: &Credential,
+    ) -> Result<(IntegrationId, Revision)> {
+        checked_connector(connector)?;
+        let (store, keyring) = (&self.vault.0.store, &self.vault.0.keyring);
+        let mut key = keyring.sealing_key(On::Pool, self.id).await?;
+        for _ in 0..ATTEMPTS {
+            if let Some(integration) = store.integration_of(self.id, connector).await? {
+                return Ok((integration, self.put(integration, credential).await?));
+            }
+            let integration = IntegrationId::from(Uuid::new_v4());
+            let row = seal(&key, self.id, integration, credential)?;
+            let span = self.span("put_by_connector", integration);
+            if store.put_new(&row, Uuid::nil(), connector).instrument(span).await? {
+                return Ok((integration, Revision::of(&row.stored)));
+            }
+            key = keyring.reload_sealing_key(On::Pool, self.id).await?;
+        }
+        Err(kept_changing(connector))
+    }
+
     /// The organization's integration with a connector, such as `github`, or `None` if there is none.
     ///
     /// # Errors
@@ -291,15 +323,7 @@ impl Organization {
     /// `InvalidInput` unless the connector is a name of 1 to 50 characters, none a control character; `Conflict` if it
     /// was made and deleted by others meanwhile; `Store` if the database fails.
     pub async fn ensure_integration(&self, connector: &str) -> Result<IntegrationId> {
-        let chars = connector.chars().count();
-        if chars == 0 || chars > MAX_CONNECTOR_CHARS || connector.chars().any(char::is_control) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!(
-                    "a connector's name has 1 to {MAX_CONNECTOR_CHARS} characters, none a control character"
-                ),
-            ));
-        }
+        checked_connector(connector)?;
         let store = &self.vault.0.store;
         for _ in 0..ATTEMPTS {
             if let Some(integration) = store.integration_of(self.id, connector).await? {
@@ -310,10 +334,7 @@ impl Organization {
                 return Ok(integration);
             }
         }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            "the integration was made and deleted meanwhile, again and again",
-        ))
+        Err(kept_changing(connector))
     }
 }
 
@@ -323,8 +344,20 @@ impl fmt::Debug for Organization {
     }
 }
 
+/// Holds a connector's name to the column.
+fn checked_connector(connector: &str) -> Result<()> {
+    let chars = connector.chars().count();
+    if chars == 0 || chars > MAX_CONNECTOR_CHARS || connector.chars().any(char::is_control) {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("a connector's name has 1 to {MAX_CONNECTOR_CHARS} characters, none a control character"),
+        ));
+    }
+    Ok(())
+}
+
 /// Seals a credential into the row that is written.
-fn seal(
+pub(super) fn seal(
     key: &SealingKey,
     organization: OrganizationId,
     integration: IntegrationId,
@@ -343,53 +376,16 @@ fn seal(
     })
 }
 
-/// [`Vault::transfer`].
-pub(super) async fn transfer(
-    vault: &Vault,
-    integration: IntegrationId,
-    from: OrganizationId,
-    to: OrganizationId,
-) -> Result<()> {
-    let (store, keyring) = (&vault.0.store, &vault.0.keyring);
-    for _ in 0..ATTEMPTS {
-        let holder = store.organization_of(integration).await?;
-        if holder.is_none_or(|holder| holder != from && holder != to) {
-            return Err(not_found(integration, from));
-        }
-        let row = store.get(integration).await?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("integration {integration} has no credential to transfer"),
-            )
-        })?;
-        let id = key_of(&row.stored, &row.key_column)?;
-        let key = keyring.opening_key(id).await?;
-        let open_as = |organization| {
-            let context = RowContext { organization, integration, credential_type: &row.credential_type };
-            open_credential(&key, &context, &row.stored, row.expires_at)
-        };
-        // A transfer that was made already, and whose answer was lost, has nothing left to do. A legacy row is bound
-        // to no organization: it opens as anyone's, and is sealed here.
-        if holder == Some(to) && !id.is_legacy() && open_as(to).is_ok() {
-            return Ok(());
-        }
-        let credential = open_as(from)?;
-        let key = keyring.reload_sealing_key(On::Pool, to).await?;
-        let sealed = seal(&key, to, integration, &credential)?;
-        drop(credential);
-        if store.transfer(from, &sealed, &row.stored).await? {
-            return Ok(());
-        }
-    }
-    Err(Error::new(
-        ErrorKind::Conflict,
-        format!("integration {integration}: its credential kept changing while it was transferred"),
-    ))
-}
-
-fn not_found(integration: IntegrationId, organization: OrganizationId) -> Error {
+pub(super) fn not_found(integration: IntegrationId, organization: OrganizationId) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!("integration {integration} is not one of organization {organization}"),
+    )
+}
+
+fn kept_changing(connector: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("the integration with {connector:?} was made and deleted meanwhile, again and again"),
     )
 }

@@ -13,8 +13,9 @@ use std::path::Path as FilePath;
 use scan::{Kind, Path, Token};
 
 /// The modules by floor. Imports point down; on one floor only where [`SIDEWAYS`] says so.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("id", 0),
+    ("json", 0),
     ("secret", 0),
     ("credential", 0),
     ("clock", 0),

@@ -21,6 +21,8 @@ on_both_stores!(
     another_organization_finds_nothing_and_changes_nothing,
     delete_leaves_the_integration,
     describe_tells_what_was_put_without_opening_it,
+    put_by_connector_makes_the_integration_with_its_credential_or_neither,
+    puts_by_connector_at_once_make_one_integration,
 );
 
 async fn begin(database: &TestDatabase) -> (KeyFiles, Vault, Organization, IntegrationId) {
@@ -249,4 +251,51 @@ async fn describe_tells_what_was_put_without_opening_it(database: TestDatabase) 
     let rotated = organization.describe(integration).await.unwrap().unwrap();
     assert_eq!(rotated.updated_at, later.updated_at, "re-encryption is no write of the credential");
     assert_ne!(rotated.key_id, later.key_id);
+}
+
+async fn put_by_connector_makes_the_integration_with_its_credential_or_neither(database: TestDatabase) {
+    let (_keys, vault, organization, github) = begin(&database).await;
+    let (slack, revision) = organization.put_by_connector("slack", &token("xoxb-1")).await.unwrap();
+    assert_ne!(slack, github);
+    assert_eq!(organization.integration("slack").await.unwrap(), Some(slack));
+    assert_eq!(organization.get(slack).await.unwrap().unwrap().revision, revision);
+    let (again, _) = organization.put_by_connector("slack", &token("xoxb-2")).await.unwrap();
+    assert_eq!((again, read_token(&organization, slack).await), (slack, "xoxb-2".to_owned()));
+    let (known, _) = organization.put_by_connector("github", &token("ghp_1")).await.unwrap();
+    assert_eq!(known, github);
+
+    let stranger = vault.organization(Uuid::new_v4());
+    let too_large = token(&"x".repeat(MAX_VALUE_BYTES + 1));
+    let error = stranger.put_by_connector("gcp", &too_large).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    for name in ["", "a\nb", &"x".repeat(51)] {
+        let error = stranger.put_by_connector(name, &token("t")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?}");
+    }
+    // No key is active: the credential can't be written, and its integration must not be there either.
+    let warm = vault.organization(Uuid::new_v4());
+    database.execute("UPDATE vault_data_keys SET state = 'deactivated' WHERE state = 'active'").await;
+    warm.put_by_connector("gcp", &token("t")).await.unwrap_err();
+    for organization in [&stranger, &warm] {
+        assert_eq!(organization.integration("gcp").await.unwrap(), None);
+    }
+}
+
+async fn puts_by_connector_at_once_make_one_integration(database: TestDatabase) {
+    let (_keys, vault, _, _) = begin(&database).await;
+    let organization = vault.organization(Uuid::new_v4());
+    let puts: Vec<_> = (0..16)
+        .map(|number| {
+            let organization = organization.clone();
+            tokio::spawn(async move {
+                organization.put_by_connector("github", &token(&number.to_string())).await.unwrap().0
+            })
+        })
+        .collect();
+    let mut integrations = std::collections::BTreeSet::new();
+    for put in puts {
+        integrations.insert(put.await.unwrap());
+    }
+    assert_eq!(integrations.len(), 1);
+    assert_eq!(organization.list().await.unwrap().len(), 1);
 }

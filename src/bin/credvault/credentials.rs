@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 use crate::arguments::{Address, Get, Global, Integration, Put};
 use crate::connection;
 use crate::failure::{Exit, usage};
-use crate::json_object;
 use crate::output::{self, Report};
 use crate::standard_streams;
 
@@ -36,15 +35,20 @@ pub(crate) async fn put(global: &Global, put: Put) -> anyhow::Result<Report> {
     let credential = match &put.field {
         Some(name) => credential.with_field(name, field_value(name)?),
         None => {
-            let text = standard_streams::read_to_end()?;
-            json_object::add_fields(credential, &text).map_err(usage)?
+            let credential = credential.with_json_fields(&standard_streams::read_to_end()?);
+            credential.context("standard input")?
         }
     };
-    let integration = match &put.address.integration.connector {
-        Some(connector) if put.create => organization.ensure_integration(connector).await?,
-        _ => find(&organization, &put.address.integration).await?,
+    if credential.fields().len() == 0 {
+        return Err(usage("the JSON object on standard input has no fields"));
+    }
+    let (integration, revision) = match &put.address.integration.connector {
+        Some(connector) if put.create => organization.put_by_connector(connector, &credential).await?,
+        _ => {
+            let integration = find(&organization, &put.address.integration).await?;
+            (integration, organization.put(integration, &credential).await?)
+        }
     };
-    let revision = organization.put(integration, &credential).await?;
     let fields: Vec<&str> = credential.fields().map(|(name, _)| name).collect();
     Ok(Report::new(
         "put",

@@ -18,7 +18,6 @@ mod connection;
 mod credentials;
 mod demo;
 mod failure;
-mod json_object;
 mod keys;
 mod output;
 mod rotation;

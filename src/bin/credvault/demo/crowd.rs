@@ -108,8 +108,8 @@ impl Inner {
     async fn store(&self, number: u32) -> anyhow::Result<()> {
         let (organization, slot) = self.holder(number);
         let organization = self.vault.organization(organization);
-        let integration = organization.ensure_integration(&connector(slot)).await?;
-        organization.put(integration, &self.tokens.credential(number)).await?;
+        let (integration, _) =
+            organization.put_by_connector(&connector(slot), &self.tokens.credential(number)).await?;
         self.integrations[number as usize].set(integration)?;
         Ok(())
     }
