@@ -86,6 +86,9 @@
     allow(unused, reason = "without a store, nothing calls what a store would")
 )]
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub mod clock;
 mod credential;
 mod crypto;

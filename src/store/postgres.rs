@@ -82,6 +82,10 @@ mod sql {
     );
 }
 
+/// What a put sends, for the bench that sends it without the vault.
+#[cfg(feature = "bench")]
+pub(crate) const PUT_STATEMENT: &str = sql::PUT;
+
 /// The tables in a PostgreSQL database.
 #[derive(Debug)]
 pub(crate) struct PostgresStore {

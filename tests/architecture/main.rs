@@ -13,7 +13,7 @@ use std::path::Path as FilePath;
 use scan::{Kind, Path, Token};
 
 /// The modules by floor. Imports point down; on one floor only where [`SIDEWAYS`] says so.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("id", 0),
     ("json", 0),
     ("secret", 0),
@@ -27,6 +27,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("keyring", 3),
     ("rotation", 4),
     ("vault", 5),
+    ("bench", 6),
     // Documentation only: nothing in the house imports it.
     ("manual", 6),
 ];

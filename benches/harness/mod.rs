@@ -1,0 +1,65 @@
+//! Interleaved rounds and their medians: what is compared runs in turn, so that a machine that slows down slows all.
+#![allow(dead_code, unreachable_pub, reason = "each bench uses its own part of the harness")]
+
+use std::time::{Duration, Instant};
+
+/// The median of some times.
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Runs `floor` and `ours` in turn, `rounds` rounds of `calls` calls each, and gives the median time of one call of
+/// each.
+pub fn interleaved(
+    rounds: usize,
+    calls: u32,
+    mut floor: impl FnMut(),
+    mut ours: impl FnMut(),
+) -> [Duration; 2] {
+    let mut times = [Vec::new(), Vec::new()];
+    // The first round warms up.
+    for round in 0..=rounds {
+        let took = [time(calls, &mut floor), time(calls, &mut ours)];
+        if round > 0 {
+            for (times, took) in times.iter_mut().zip(took) {
+                times.push(took / calls);
+            }
+        }
+    }
+    times.map(median)
+}
+
+fn time(calls: u32, work: &mut impl FnMut()) -> Duration {
+    let start = Instant::now();
+    for _ in 0..calls {
+        work();
+    }
+    start.elapsed()
+}
+
+/// Prints what was measured against its floor, and whether the ratio stays within its limit; gives whether it does.
+pub fn report(what: &str, [floor, ours]: [Duration; 2], limit: Option<f64>) -> bool {
+    let ratio = ours.as_secs_f64() / floor.as_secs_f64();
+    let within = limit.is_none_or(|limit| ratio <= limit);
+    let verdict = match limit {
+        Some(limit) if within => format!("within {limit:.2}"),
+        Some(limit) => format!("ABOVE {limit:.2}"),
+        None => String::new(),
+    };
+    println!("{what:<44} {floor:>12.2?} {ours:>12.2?} {ratio:>7.2} × {verdict}");
+    within
+}
+
+/// The heading of the lines that [`report`] prints.
+pub fn heading(title: &str) {
+    println!("\n{title:<44} {:>12} {:>12} {:>9}", "floor", "credvault", "ratio");
+}
+
+/// Ends the bench: with an error where a ratio was above its limit.
+pub fn end(all_within: bool) {
+    if !all_within {
+        eprintln!("a ratio is above its limit");
+        std::process::exit(1);
+    }
+}
