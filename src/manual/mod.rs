@@ -4,6 +4,7 @@
 //! - [`threat_model`]: who gets what, and what nothing here can prevent
 //! - [`rotation`]: the protocol of a rotation and a rewrap, and the adoption of older rows
 //! - [`operations`]: setting up, backups, schedules, exit codes, changing the master key
+//! - [`comparison`]: Asherah, Vault transit, Lockbox, Airflow, and where they are the better choice
 //!
 //! The tables themselves are described in `migrations/README.md`.
 
@@ -25,3 +26,6 @@ pub mod rotation {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+
+#[doc = include_str!("comparison.md")]
+pub mod comparison {}
