@@ -118,8 +118,8 @@ impl Rotation {
     ///
     /// # Errors
     ///
-    /// `LeaseLost` if another process took over; `KeyUnavailable`, `KeyMismatch` or `Tampered` if a new key doesn't
-    /// hold; `Conflict` if keys were changed meanwhile; `Store` if the database fails. Run it again: it goes on where it
+    /// `LeaseLost` if another process took over; `KeyUnavailable` or `KeyMismatch` if a master key that is needed is
+    /// missing or another; `Tampered` if a new key doesn't hold; `Provider` if a master key can't be had; `Conflict` if keys were changed meanwhile; `Store` if the database fails. Run it again: it goes on where it
     /// was. A row that doesn't open is no error: it is put in quarantine.
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn run(self) -> Result<RotationReport> {
@@ -134,6 +134,8 @@ impl Rotation {
     async fn run_leased(&self, lease: &Lease) -> Result<RotationReport> {
         let store = self.store.as_ref();
         let mut report = RotationReport::new(Outcome::Complete);
+        // A process that lacks a master key is at fault, not the rows whose data key it wraps.
+        self.keyring.master_keys().unlock_all(store).await?;
         self.switch_due_keys(&mut report).await?;
 
         let mut sweeper =

@@ -31,8 +31,11 @@ pub(super) struct Sweeper<'r> {
     progress: Progress,
     lost: u64,
     already_current: u64,
-    /// The rows in quarantine, by the hash of the text that didn't open.
+    /// The rows that this run put in quarantine, by the hash of the text that didn't open.
     quarantined: HashMap<IntegrationId, [u8; 32]>,
+    /// The rows that are listed in quarantine, by this run or an earlier one. Each run tries them anew: what was wrong
+    /// may have been another column, or a key.
+    listed: HashSet<IntegrationId>,
     /// The organizations that have an active key of their own.
     own_keys: HashSet<OrganizationId>,
 }
@@ -60,10 +63,7 @@ impl<'r> Sweeper<'r> {
         batch_size: u32,
         on_progress: &'r (dyn Fn(Progress) + Send + Sync),
     ) -> Result<Self> {
-        let mut quarantined = HashMap::new();
-        for row in store.quarantined().await? {
-            quarantined.insert(row.integration, row.stored_sha256);
-        }
+        let listed: HashSet<_> = store.quarantined().await?.iter().map(|row| row.integration).collect();
         // Legacy rows are never current: stale in the phases that re-encrypt them, else counted by themselves.
         let counts = store.count_by_key().await?;
         let legacy: u64 =
@@ -80,8 +80,9 @@ impl<'r> Sweeper<'r> {
             on_progress,
             progress: Progress { re_encrypted: 0, stale },
             lost: 0,
-            already_current: rows.saturating_sub(stale + left_alone + quarantined.len() as u64),
-            quarantined,
+            already_current: rows.saturating_sub(stale + left_alone + listed.len() as u64),
+            quarantined: HashMap::new(),
+            listed,
             own_keys: HashSet::new(),
         })
     }
@@ -101,7 +102,14 @@ impl<'r> Sweeper<'r> {
     /// Sweeps until one finds nothing but rows in quarantine; gives the number of rows that were left because others
     /// held them to the end.
     pub(super) async fn sweep_until_nothing_is_left(&mut self) -> Result<u64> {
-        self.release_rows_that_changed().await?;
+        let left = self.sweep_while_others_give_way().await?;
+        for integration in self.listed.iter().filter(|listed| !self.quarantined.contains_key(listed)) {
+            self.store.release(*integration).await?;
+        }
+        Ok(left)
+    }
+
+    async fn sweep_while_others_give_way(&mut self) -> Result<u64> {
         let mut last_progress = Instant::now();
         loop {
             let sweep = self.sweep().await?;
@@ -115,7 +123,8 @@ impl<'r> Sweeper<'r> {
                 return Ok(0);
             }
             if last_progress.elapsed() >= MAX_WAIT {
-                return Ok(left);
+                // Those that are still listed from an earlier run are not among the rows counted.
+                return Ok(left.max(sweep.lost));
             }
             sleep(PAUSE).await;
         }
@@ -180,9 +189,7 @@ impl<'r> Sweeper<'r> {
         for integration in self.store.swap(self.lease.run(), swaps).await? {
             done.lost -= 1;
             done.written += 1;
-            if self.quarantined.remove(&integration).is_some() {
-                self.store.release(integration).await?;
-            }
+            self.quarantined.remove(&integration);
         }
         Ok(done)
     }
@@ -222,20 +229,8 @@ impl<'r> Sweeper<'r> {
         };
         self.store.quarantine(&row).await?;
         self.quarantined.insert(row.integration, row.stored_sha256);
+        self.listed.insert(row.integration);
         Ok(Row::Stands)
-    }
-
-    /// Takes rows out of quarantine whose stored text is another now, or that are gone: they are tried again.
-    async fn release_rows_that_changed(&mut self) -> Result<()> {
-        let quarantined: Vec<_> = self.quarantined.iter().map(|(id, hash)| (*id, *hash)).collect();
-        for (integration, hash) in quarantined {
-            let row = self.store.get(integration).await?;
-            if row.is_none_or(|row| sha256(&row.stored) != hash) {
-                self.store.release(integration).await?;
-                self.quarantined.remove(&integration);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -119,7 +119,63 @@ async fn a_process_without_the_master_key_puts_nothing_in_quarantine(database: T
     service.assert_all_current(&vault).await;
 }
 
+/// Repaired where it stands: its stored text is the one that didn't open.
+async fn a_quarantined_row_whose_columns_were_repaired_is_out_again(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 3).await;
+    let set_type = async |text: &str| {
+        let sql = format!(
+            "UPDATE integration_credentials SET credential_type = '{text}' WHERE integration_id = '{}'",
+            tenants[0].integration
+        );
+        service.database.execute(&sql).await;
+    };
+    set_type("oauth2").await;
+    let report = vault.rotation().force().run().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted, report.quarantined), (Outcome::Quarantine, 2, 1));
+    set_type("token").await;
+    let report = vault.rotation().run().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted, report.quarantined), (Outcome::Complete, 1, 0));
+    assert_eq!(read(&vault, tenants[0]).await.unwrap(), first_token(tenants[0]));
+    service.assert_all_current(&vault).await;
+}
+
+/// As after a rewrap that was interrupted: the old rows' key is wrapped by a master key that a process lacks.
+async fn a_process_that_lacks_an_old_keys_master_key_puts_nothing_in_quarantine(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    service.add_tenants_with_tokens(&vault, 3).await;
+    let first_alone = service.builder(&["first"]).build().await.unwrap();
+    let provider = |name: &str| credvault::provider::from_spec(&service.key(name)).unwrap();
+    vault.rewrap(provider("second")).run().await.unwrap();
+    // The first master key is active again, and wraps the active data key; the old one was left behind.
+    let old = service
+        .database
+        .fetch_text("SELECT m.data_key_id, m.master_key_id, m.wrapped_key FROM vault_key_material AS m WHERE m.wrapped_key IS NOT NULL")
+        .await
+        .remove(0)
+        .into_iter()
+        .map(Option::unwrap)
+        .collect::<Vec<_>>();
+    vault.rewrap(provider("first")).run().await.unwrap();
+    vault.keys().create(uuid::Uuid::new_v4()).await.unwrap();
+    service
+        .database
+        .execute(&format!(
+            "UPDATE vault_key_material SET master_key_id = '{}', wrapped_key = '{}' WHERE data_key_id = '{}'",
+            old[1], old[2], old[0]
+        ))
+        .await;
+
+    let error = first_alone.rotation().force().run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::KeyUnavailable, "{error}");
+    assert_eq!(vault.status().await.unwrap().quarantined_rows, 0);
+    assert_eq!(vault.rotation().force().run().await.unwrap().outcome, Outcome::Complete);
+    service.assert_all_current(&vault).await;
+}
+
 on_both_stores!(
+    a_quarantined_row_whose_columns_were_repaired_is_out_again,
+    a_process_that_lacks_an_old_keys_master_key_puts_nothing_in_quarantine,
     a_process_without_the_master_key_puts_nothing_in_quarantine,
     a_tampered_row_is_left_as_it_is_and_the_others_go_on,
     a_quarantined_row_can_be_deleted_or_restored,
