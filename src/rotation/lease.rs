@@ -87,7 +87,8 @@ impl Lease {
         if ended? { Ok(report) } else { Err(self.lost()) }
     }
 
-    fn lost(&self) -> Error {
+    /// The error of a run that lost its lease.
+    pub(super) fn lost(&self) -> Error {
         Error::new(ErrorKind::LeaseLost, format!("run {} has lost its lease to another process", self.run.0))
     }
 }

@@ -70,7 +70,9 @@ impl Rewrap {
 
     async fn run_leased(&self, lease: &Lease) -> Result<RewrapReport> {
         let master = self.new_master_key().await?;
-        self.store.activate_master_key(master.id()).await?;
+        if !self.store.activate_master_key(lease.run(), master.id()).await? {
+            return Err(lease.lost());
+        }
         tracing::info!(master_key = %master.id(), "switched to the master key");
         let mut report = RewrapReport {
             outcome: Outcome::Complete,
@@ -142,13 +144,14 @@ impl Rewrap {
 
     /// Wraps one data key anew, checked in memory, and again as the database has it before the commit.
     async fn rewrap(&self, row: &DataKeyRow, master: &Arc<MasterKey>) -> Result<bool> {
+        let vault = self.keyring.vault();
+        // First: it refuses a record without a key check, for which nothing could be held to it below.
+        let key = self.keyring.unwrap(On::Pool, row).await?;
         let (Some(old), Some(check)) =
             (&row.wrapped, row.key_check.as_deref().and_then(KeyCheck::from_slice))
         else {
             return Ok(false);
         };
-        let vault = self.keyring.vault();
-        let key = self.keyring.unwrap(On::Pool, row).await?;
         let context = WrapContext { vault, data_key: row.id, organization: row.organization };
         let text = wrap_key(master, Nonce::draw()?, &context, &key)?;
         drop(key);

@@ -5,7 +5,9 @@ use time::Duration;
 
 use super::On;
 use super::migrate::MigrationName;
-use super::rows::{DataKeyRow, Identity, MasterKeyRow, NewDataKey, NewMasterKey, NewVault, WrappedKey};
+use super::rows::{
+    DataKeyRow, Identity, MasterKeyRow, NewDataKey, NewMasterKey, NewVault, RunId, WrappedKey,
+};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{DataKeyId, MasterKeyId, OrganizationId};
@@ -32,8 +34,9 @@ pub(crate) trait KeyStore {
     /// Records a master key, pre-active; `false` if its id is known.
     async fn insert_master_key(&self, key: &NewMasterKey) -> Result<bool>;
 
-    /// Makes a master key the active one and deactivates the one before it, in one transaction.
-    async fn activate_master_key(&self, id: MasterKeyId) -> Result<()>;
+    /// Makes a master key the active one and deactivates the one before it, in one transaction; `false`, and nothing
+    /// changed, if the run lost its lease.
+    async fn activate_master_key(&self, run: RunId, id: MasterKeyId) -> Result<bool>;
 
     /// A data key.
     async fn data_key(&self, on: On<'_>, id: DataKeyId) -> Result<Option<DataKeyRow>>;
@@ -226,11 +229,20 @@ macro_rules! key_store {
                 write_master_key(&mut connection, key).await.map_err(|error| failure(DOING, error))
             }
 
-            async fn activate_master_key(&self, id: MasterKeyId) -> Result<()> {
+            async fn activate_master_key(&self, run: RunId, id: MasterKeyId) -> Result<bool> {
                 let pool = self.pool.clone();
                 to_the_end(async move {
                     let say = |error| failure("switching the master key", error);
                     let mut transaction = begin(&pool).await.map_err(say)?;
+                    let held = sqlx::query(sql::HOLD_RUN)
+                        .bind(run.0)
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    if held.rows_affected() != 1 {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(false);
+                    }
                     for statement in [sql::DEACTIVATE_MASTER_KEY, sql::ACTIVATE_MASTER_KEY] {
                         sqlx::query(statement)
                             .bind(Id::from(id))
@@ -238,7 +250,8 @@ macro_rules! key_store {
                             .await
                             .map_err(say)?;
                     }
-                    transaction.commit().await.map_err(say)
+                    transaction.commit().await.map_err(say)?;
+                    Ok(true)
                 })
                 .await
             }

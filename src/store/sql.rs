@@ -267,6 +267,9 @@ macro_rules! statements {
             "UPDATE vault_rotation_runs SET lease_expires_at = ", $now, " + $2", $microsecond, "
               WHERE id = $1 AND finished_at IS NULL"
         );
+        /// Locks the run's row: nobody ends the run before the transaction does.
+        pub(in $crate::store) const HOLD_RUN: &str =
+            "UPDATE vault_rotation_runs SET owner = owner WHERE id = $1 AND finished_at IS NULL";
         pub(in $crate::store) const FINISH_RUN: &str = concat!(
             "UPDATE vault_rotation_runs SET finished_at = ", $now, ", outcome = $2, counts = $3
               WHERE id = $1 AND finished_at IS NULL"

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use credvault::provider::{self, Argon2Parameters, MasterKeyProvider, Passphrase};
+use credvault::clock::ManualClock;
+use credvault::provider::{
+    self, Argon2Parameters, MasterKey, MasterKeyProvider, Passphrase, ProviderContext, ProviderRecord,
+};
 use credvault::{ErrorKind, Outcome, SecretText, Vault};
 
 use crate::common::service::{Service, assert_sound, first_token, put, random_below, read, token};
@@ -103,6 +106,65 @@ async fn a_passphrase_can_be_rewrapped_to_and_from(database: TestDatabase) {
     service.assert_all_current(&alone).await;
 }
 
+async fn a_wrapped_key_without_a_key_check_ends_a_rewrap(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let sql = "UPDATE vault_key_material
+                  SET (master_key_id, wrapped_key) = (SELECT master_key_id, wrapped_key
+                                                        FROM vault_key_material WHERE data_key_id <> 'v1')
+                WHERE data_key_id = 'v1'";
+    service.database.execute(sql).await;
+    let rewrap = vault.rewrap(service.provider("second")).run();
+    let ended = tokio::time::timeout(Duration::from_secs(10), rewrap).await.expect("it goes on for ever");
+    let error = ended.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tampered, "{error}");
+    assert!(error.to_string().contains("v1"), "{error}");
+}
+
+/// A provider that takes so long to make a key that its run's lease ends, and another rewrap comes and goes.
+#[derive(Debug)]
+struct Overtaken {
+    inner: Arc<dyn MasterKeyProvider>,
+    clock: ManualClock,
+    by: Vault,
+    to: Arc<dyn MasterKeyProvider>,
+}
+
+#[async_trait::async_trait]
+impl MasterKeyProvider for Overtaken {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    async fn create(&self, context: &ProviderContext) -> credvault::Result<(MasterKey, ProviderRecord)> {
+        self.clock.advance(time::Duration::seconds(61));
+        assert_eq!(self.by.rewrap(Arc::clone(&self.to)).run().await?.outcome, Outcome::Complete);
+        self.inner.create(context).await
+    }
+
+    async fn unlock(
+        &self,
+        record: &ProviderRecord,
+        context: &ProviderContext,
+    ) -> credvault::Result<MasterKey> {
+        self.inner.unlock(record, context).await
+    }
+}
+
+async fn a_rewrap_that_was_overtaken_switches_nothing(database: TestDatabase) {
+    let (service, _) = Service::begin(database).await;
+    let clock = ManualClock::default();
+    let late = service.builder(&["first", "second"]).clock(clock.clone()).build().await.unwrap();
+    let by = service.builder(&["first", "second"]).clock(clock.clone()).build().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let third = folder.path().join("third");
+    credvault::provider::KeyFile::generate(&third).unwrap();
+    let third = provider::from_spec(&format!("file:{}", third.display())).unwrap();
+    let overtaken = Overtaken { inner: third, clock, by, to: service.provider("second") };
+    let error = late.rewrap(Arc::new(overtaken)).run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    service.builder(&["second"]).build().await.expect("another master key was made the active one");
+}
+
 async fn writers_notice_nothing_of_a_rewrap(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
     let tenants = service.add_tenants_with_tokens(&vault, 8).await;
@@ -159,6 +221,8 @@ async fn a_data_key_made_beside_a_rewrap_is_not_left_behind(database: TestDataba
 }
 
 on_both_stores!(
+    a_rewrap_that_was_overtaken_switches_nothing,
+    a_wrapped_key_without_a_key_check_ends_a_rewrap,
     a_rewrap_to_the_same_key_says_that_nothing_was_to_do,
     after_a_rewrap_the_old_key_alone_opens_nothing,
     a_passphrase_can_be_rewrapped_to_and_from,
