@@ -215,7 +215,7 @@ async fn a_rotation_passes_by_a_locked_row_and_takes_it_up_once_it_is_free() {
     let began = Instant::now();
     let rotation = tokio::spawn(vault.rotation().force().run());
     let others = async {
-        while service.rows_under_other_keys().await > 1 {
+        while service.rows_under_other_keys().await != 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
