@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::Mutex;
+
 use crate::crypto::key::{KeyCheck, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MasterKeyId, VaultId};
@@ -15,11 +17,14 @@ pub(crate) struct MasterKeys {
     vault: VaultId,
     providers: Vec<Arc<dyn MasterKeyProvider>>,
     unlocked: RwLock<HashMap<MasterKeyId, Arc<MasterKey>>>,
+    /// Held by who asks a provider, so that many who need a key at once don't each pay a service for it, or derive it in
+    /// 64 MiB of their own. Nothing is asked of the database under it: whoever waits may have its last connection.
+    asking: Mutex<()>,
 }
 
 impl MasterKeys {
     pub(crate) fn new(vault: VaultId, providers: Vec<Arc<dyn MasterKeyProvider>>) -> Self {
-        Self { vault, providers, unlocked: RwLock::default() }
+        Self { vault, providers, unlocked: RwLock::default(), asking: Mutex::default() }
     }
 
     /// Unlocks the active master key and each one that still wraps something.
@@ -68,6 +73,10 @@ impl MasterKeys {
 
     /// Unlocks the key of a row with the first provider whose key passes the row's key check.
     async fn unlock(&self, row: &MasterKeyRow) -> Result<Arc<MasterKey>> {
+        if let Some(key) = self.held(row.id) {
+            return Ok(key);
+        }
+        let _asking = self.asking.lock().await;
         if let Some(key) = self.held(row.id) {
             return Ok(key);
         }

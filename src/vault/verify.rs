@@ -106,7 +106,7 @@ impl Verify {
     ///
     /// # Errors
     ///
-    /// `Store` if the database fails. What is wrong with a row or a key is a finding, not an error.
+    /// `Store` if the database fails, `Provider` if a master key can't be had. What is wrong with a row or a key is a finding, not an error.
     pub async fn run(self) -> Result<Verification> {
         let store = &self.vault.0.store;
         let mut verification = Verification {
@@ -123,7 +123,7 @@ impl Verify {
             }
             match self.vault.0.keyring.unwrap(On::Pool, &key).await {
                 Ok(_) => verification.keys_checked += 1,
-                Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+                Err(error) if is_of_the_process(&error) => return Err(error),
                 Err(error) => verification.add(Finding::Key { key: key.id, problem: error.into() }),
             }
         }
@@ -147,7 +147,7 @@ impl Verify {
                     Ok(Some(problem)) => {
                         verification.add(Finding::Row { integration: row.integration, problem });
                     }
-                    Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+                    Err(error) if is_of_the_process(&error) => return Err(error),
                     Err(error) => {
                         if self.still_stands(&row).await? {
                             verification
@@ -182,6 +182,11 @@ impl Verify {
         let unchanged = row.is_some_and(|row| row.stored == read.row.stored);
         Ok(unchanged && store.organization_of(read.integration).await? == Some(read.organization))
     }
+}
+
+/// Whether an error says nothing of a row or a key: the database, or a provider, is away.
+fn is_of_the_process(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Store | ErrorKind::Provider)
 }
 
 impl Verification {
