@@ -7,8 +7,8 @@ use serde_json::Value;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{
-    SqliteArgumentsBuffer, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous, SqliteTypeInfo, SqliteValueRef,
+    SqliteArgumentsBuffer, SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteTypeInfo, SqliteValueRef,
 };
 use sqlx::types::Json;
 use sqlx::{Decode, Encode, Row, Sqlite, SqliteConnection, Transaction, Type};
@@ -94,7 +94,7 @@ impl SqliteStore {
         Self { pool }
     }
 
-    /// On a pool of our own: write-ahead log, synchronous FULL, foreign keys on.
+    /// On a pool of our own: synchronous FULL, foreign keys on, and the write-ahead log if the file is made.
     ///
     /// # Errors
     ///
@@ -113,7 +113,8 @@ impl SqliteStore {
             // Before there is a pool: turning a file to the write-ahead log takes it alone.
             migrate::migrate_sqlite_file(&options.clone().create_if_missing(true)).await?;
         }
-        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        // The file remembers its write-ahead log; one that holds no vault is left as it is.
+        let options = options.synchronous(SqliteSynchronous::Full);
         Self::on_own_pool(SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS), options).await
     }
 

@@ -219,3 +219,19 @@ async fn a_first_key_that_was_left_pre_active_is_finished_by_the_next_init(datab
     assert_eq!(report.new_keys.len(), 1);
     vault.organization(organization).put(integration, &token("t")).await.unwrap();
 }
+
+#[tokio::test]
+async fn open_leaves_an_sqlite_file_that_holds_no_vault_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("another program's.db");
+    let url = format!("sqlite:{}", path.display());
+    let mut connection =
+        <sqlx::SqliteConnection as sqlx::Connection>::connect(&format!("{url}?mode=rwc")).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE t (id INTEGER)").execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let keys = KeyFiles::new();
+    let error = Vault::open(&url, &keys.generate("master.key")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotInitialized, "{error}");
+    assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
+}
