@@ -131,10 +131,13 @@ macro_rules! statements {
         );
         pub(in $crate::store) const ORGANIZATION_OF: &str =
             "SELECT organization_id FROM integrations WHERE id = $1";
-        pub(in $crate::store) const DELETE: &str =
+        /// The integration stays the organization's until this is committed, as for `PUT`.
+        pub(in $crate::store) const DELETE: &str = concat!(
             "DELETE FROM integration_credentials
               WHERE integration_id = $1
-                AND EXISTS (SELECT 1 FROM integrations AS i WHERE i.id = $1 AND i.organization_id = $2)";
+                AND EXISTS (SELECT 1 FROM integrations AS i
+                             WHERE i.id = $1 AND i.organization_id = $2", $keep_key_of_i, ")"
+        );
         pub(in $crate::store) const DESCRIBE: &str =
             summaries!("c.integration_id = $1 AND i.organization_id = $2");
         pub(in $crate::store) const LIST: &str =

@@ -136,3 +136,31 @@ async fn a_revision_of_before_a_transfer_conflicts(database: TestDatabase) {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     two.assert_moved().await;
 }
+
+/// On PostgreSQL; SQLite has one writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delete_that_waited_for_a_transfer_deletes_nothing_of_the_new_organization() {
+    let database = TestDatabase::create(common::Dialect::Postgres).await;
+    let two = begin(&database).await;
+    let mut transfer = database.connect().await;
+    transfer.begin().await;
+    let (to, integration) = (two.to.id(), two.integration);
+    transfer
+        .execute(&format!("UPDATE integrations SET organization_id = '{to}' WHERE id = '{integration}'"))
+        .await;
+    transfer
+        .execute(&format!(
+            "UPDATE integration_credentials SET updated_at = updated_at WHERE integration_id = '{integration}'"
+        ))
+        .await;
+    let from = two.from.clone();
+    let delete = tokio::spawn(async move { from.delete(integration).await });
+    let waiting = "SELECT count(*)::text FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while database.fetch_one_text(waiting).await.as_deref() != Some("1") {
+        tokio::task::yield_now().await;
+    }
+    transfer.execute("COMMIT").await;
+    assert!(!delete.await.unwrap().unwrap());
+    assert!(database.raw_row(integration).await.is_some());
+}
