@@ -44,7 +44,7 @@ macro_rules! run_store {
                     let run = sqlx::query_scalar::<_, i64>(sql::START_RUN)
                         .bind(request.kind.as_str())
                         .bind(request.owner.as_str())
-                        .bind(microseconds(request.clock_offset + request.duration))
+                        .bind(microseconds(request.clock_offset.saturating_add(request.duration)))
                         .fetch_optional(&self.pool)
                         .await
                         .map_err(say)?;
@@ -71,7 +71,7 @@ macro_rules! run_store {
             ) -> Result<bool> {
                 sqlx::query(sql::RENEW_RUN)
                     .bind(run.0)
-                    .bind(microseconds(clock_offset + duration))
+                    .bind(microseconds(clock_offset.saturating_add(duration)))
                     .execute(&self.pool)
                     .await
                     .map(|done| done.rows_affected() == 1)
