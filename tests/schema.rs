@@ -327,3 +327,34 @@ async fn deleted_integration_takes_its_rows_along(database: TestDatabase) {
     let rows = "SELECT count(*) FROM integration_credentials";
     assert_eq!(database.fetch_one_text(rows).await.as_deref(), Some("0"));
 }
+
+/// What isn't could not be named by a scan, a list or the quarantine, and would end them.
+#[tokio::test]
+async fn an_id_on_sqlite_is_a_uuid() {
+    let database = TestDatabase::migrated(Dialect::Sqlite).await;
+    let (organization, right) =
+        ("0191f0a0-7c5e-7aaa-8bbb-0123456789ab", "0191f0a0-7c5e-7aaa-8bbb-0123456789ac");
+    let insert = |organization: &str, integration: &str| {
+        format!(
+            "INSERT INTO integrations (id, organization_id, user_id, connector_type, status)
+             VALUES ({integration}, {organization}, '{right}', 'github', 'active')"
+        )
+    };
+    let quoted = |text: &str| format!("'{text}'");
+    let wrong = [
+        quoted(&right.to_uppercase()),
+        quoted(&right.replace('a', "g")),
+        quoted(&right.replace('-', "0")),
+        quoted(&right.replace("7c5e", "7-5e")),
+        quoted(&right.replace('-', "")),
+        quoted(&"é".repeat(36)),
+        format!("'{right}' || char(0) || 'more'"),
+        format!("CAST(x'ff' || substr('{right}', 2) AS TEXT)"),
+    ];
+    for wrong in &wrong {
+        for sql in [insert(&quoted(organization), wrong), insert(wrong, &quoted(right))] {
+            assert!(database.try_execute(&sql).await.is_err(), "{sql}");
+        }
+    }
+    database.execute(&insert(&quoted(organization), &quoted(right))).await;
+}

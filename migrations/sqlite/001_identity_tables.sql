@@ -1,7 +1,7 @@
 -- Who the tokens belong to: users, organizations and who is a member of which.
 --
--- The types of SQLite, here and in every later migration: a UUID is TEXT, hyphenated and in lower case; a
--- timestamp is INTEGER, in microseconds since 1970-01-01 UTC; a list and JSON are TEXT that holds valid JSON.
+-- The types of SQLite, here and in every later migration: a UUID is TEXT, hyphenated and in lower case, which a CHECK
+-- holds it to wherever the vault reads one: what is no UUID would end its scans; a timestamp is INTEGER, in microseconds since 1970-01-01 UTC; a list and JSON are TEXT that holds valid JSON.
 -- The time of day by julianday, which gives milliseconds: unixepoch('subsec') is NULL before SQLite 3.42.
 
 CREATE TABLE IF NOT EXISTS users (
@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS organizations (
         hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2)
         || '-' || substr('89ab', 1 + (random() & 3), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))
     ))
-        CHECK (typeof(id) = 'text' AND length(id) = 36 AND id = lower(id)),
+        CHECK (id GLOB '????????-????-????-????-????????????' AND id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(id, '-', '')) = 32 AND length(CAST(id AS BLOB)) = 36),
     clerk_org_id       TEXT    NOT NULL UNIQUE,
     name               TEXT    NOT NULL,
     slug               TEXT    NOT NULL,

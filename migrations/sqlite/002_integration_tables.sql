@@ -2,9 +2,11 @@
 
 CREATE TABLE IF NOT EXISTS integrations (
     id                        TEXT    NOT NULL PRIMARY KEY
-        CHECK (typeof(id) = 'text' AND length(id) = 36 AND id = lower(id)),
+        CHECK (id GLOB '????????-????-????-????-????????????' AND id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(id, '-', '')) = 32 AND length(CAST(id AS BLOB)) = 36),
     organization_id           TEXT    NOT NULL
-        CHECK (typeof(organization_id) = 'text' AND length(organization_id) = 36 AND organization_id = lower(organization_id)),
+        CHECK (organization_id GLOB '????????-????-????-????-????????????' AND organization_id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(organization_id, '-', '')) = 32 AND length(CAST(organization_id AS BLOB)) = 36),
     user_id                   TEXT    NOT NULL,
     connector_type            TEXT    NOT NULL, -- github, slack, gcp, aws, pagerduty, datadog
     status                    TEXT    NOT NULL, -- active, inactive, pending, not_started, suspended, deleted
@@ -21,9 +23,11 @@ CREATE TABLE IF NOT EXISTS integrations (
 -- Never WITHOUT ROWID: a rotation walks the table by rowid. No index on encryption_key_id, as on PostgreSQL.
 CREATE TABLE IF NOT EXISTS integration_credentials (
     id                        TEXT    NOT NULL PRIMARY KEY
-        CHECK (typeof(id) = 'text' AND length(id) = 36 AND id = lower(id)),
+        CHECK (id GLOB '????????-????-????-????-????????????' AND id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(id, '-', '')) = 32 AND length(CAST(id AS BLOB)) = 36),
     integration_id            TEXT    NOT NULL UNIQUE REFERENCES integrations (id) ON DELETE CASCADE
-        CHECK (typeof(integration_id) = 'text' AND length(integration_id) = 36 AND integration_id = lower(integration_id)),
+        CHECK (integration_id GLOB '????????-????-????-????-????????????' AND integration_id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(integration_id, '-', '')) = 32 AND length(CAST(integration_id AS BLOB)) = 36),
     credential_type           TEXT    NOT NULL CHECK (length(credential_type) <= 50), -- oauth2, token, service_account
     credential_data_encrypted TEXT    NOT NULL,
     expires_at                INTEGER,

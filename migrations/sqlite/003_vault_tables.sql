@@ -8,7 +8,8 @@
 CREATE TABLE IF NOT EXISTS vault_identity (
     singleton  INTEGER NOT NULL PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
     vault_id   TEXT    NOT NULL
-        CHECK (typeof(vault_id) = 'text' AND length(vault_id) = 36 AND vault_id = lower(vault_id)),
+        CHECK (vault_id GLOB '????????-????-????-????-????????????' AND vault_id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(vault_id, '-', '')) = 32 AND length(CAST(vault_id AS BLOB)) = 36),
     phase      TEXT    NOT NULL DEFAULT 'none'
         CHECK (phase IN ('none', 'observe', 're-encrypt', 'cut-over')),
     created_at INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)
@@ -17,7 +18,8 @@ CREATE TABLE IF NOT EXISTS vault_identity (
 -- Master keys wrap data keys. The key itself is never here: only what its provider needs to find it again.
 CREATE TABLE IF NOT EXISTS vault_master_keys (
     id              TEXT    NOT NULL PRIMARY KEY
-        CHECK (typeof(id) = 'text' AND length(id) = 36 AND id = lower(id)),
+        CHECK (id GLOB '????????-????-????-????-????????????' AND id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(id, '-', '')) = 32 AND length(CAST(id AS BLOB)) = 36),
     provider        TEXT    NOT NULL CHECK (length(provider) <= 50),
     provider_record TEXT    NOT NULL CHECK (length(provider_record) <= 65536),
     key_check       BLOB    NOT NULL CHECK (length(key_check) = 16),
@@ -39,7 +41,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS vault_master_keys_one_active
 CREATE TABLE IF NOT EXISTS vault_data_keys (
     id              TEXT    NOT NULL PRIMARY KEY CHECK (length(id) <= 50),
     organization_id TEXT
-        CHECK (organization_id IS NULL OR typeof(organization_id) = 'text' AND length(organization_id) = 36 AND organization_id = lower(organization_id)),
+        CHECK (organization_id IS NULL OR organization_id GLOB '????????-????-????-????-????????????' AND organization_id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(organization_id, '-', '')) = 32 AND length(CAST(organization_id AS BLOB)) = 36),
     state           TEXT    NOT NULL
         CHECK (state IN ('pre-active', 'active', 'deactivated', 'destroyed')),
     key_check       BLOB    CHECK (length(key_check) = 16),
@@ -99,7 +102,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS vault_rotation_runs_one_unfinished
 
 -- Rows that could not be opened: left as they are, and keeping their key alive.
 CREATE TABLE IF NOT EXISTS vault_quarantine (
-    integration_id TEXT    NOT NULL PRIMARY KEY REFERENCES integrations (id) ON DELETE CASCADE,
+    integration_id TEXT    NOT NULL PRIMARY KEY REFERENCES integrations (id) ON DELETE CASCADE
+        CHECK (integration_id GLOB '????????-????-????-????-????????????' AND integration_id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(integration_id, '-', '')) = 32 AND length(CAST(integration_id AS BLOB)) = 36),
     reason         TEXT    NOT NULL CHECK (length(reason) <= 50),
     since          INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000),
     stored_sha256  BLOB    NOT NULL CHECK (length(stored_sha256) = 32)
