@@ -42,6 +42,7 @@ pub(crate) async fn new_data_key(
             .data_keys()
             .await?
             .into_iter()
+            .flatten()
             .find(|key| key.state == KeyState::PreActive && key.organization == organization);
         if let Some(key) = pre_active {
             keyring.unwrap(On::Pool, &key).await?;
@@ -98,7 +99,7 @@ pub(crate) async fn finish_pre_active(
     keyring: &Keyring,
 ) -> Result<Vec<Option<OrganizationId>>> {
     let mut finished = Vec::new();
-    for key in store.data_keys().await? {
+    for key in store.data_keys().await?.into_iter().flatten() {
         if key.state == KeyState::PreActive {
             keyring.unwrap(On::Pool, &key).await?;
             activate(store, key.id, key.organization).await?;

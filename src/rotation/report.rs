@@ -158,7 +158,7 @@ pub struct DataKeySummary {
 pub(crate) async fn data_key_summaries(store: &dyn Store) -> Result<Vec<DataKeySummary>> {
     let counts: HashMap<String, u64> =
         store.count_by_key().await?.into_iter().map(|count| (count.key_column, count.rows)).collect();
-    let summaries = store.data_keys().await?.into_iter().map(|key| DataKeySummary {
+    let summaries = store.data_keys().await?.into_iter().flatten().map(|key| DataKeySummary {
         id: key.id,
         organization_id: key.organization,
         state: key.state,

@@ -53,7 +53,7 @@ impl Rewrap {
     /// # Errors
     ///
     /// What the provider gives; `KeyMismatch` if its key has the id of another; `LeaseLost` if another process took
-    /// over; `Tampered` if a data key doesn't unwrap; `Store` if the database fails. Run it again: it goes on where it
+    /// over; `Tampered` or `Malformed` if a data key doesn't unwrap; `Store` if the database fails. Run it again: it goes on where it
     /// was.
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn run(self) -> Result<RewrapReport> {
@@ -81,7 +81,8 @@ impl Rewrap {
             already_current: 0,
         };
         loop {
-            let keys = self.store.data_keys().await?;
+            // One whose record can't be read would be left behind: that ends the rewrap.
+            let keys = self.store.data_keys().await?.into_iter().collect::<Result<Vec<_>>>()?;
             let wrapped_by = |key: &DataKeyRow| key.wrapped.as_ref().map(|wrapped| wrapped.master_key);
             let (mut left, mut current) = (0_u64, 0_u64);
             for key in &keys {

@@ -172,7 +172,7 @@ impl Rotation {
                 Due::OlderThan(limit) => age > limit || key.compromised_at.is_some(),
             }
         };
-        let keys = store.data_keys().await?;
+        let keys: Vec<_> = store.data_keys().await?.into_iter().flatten().collect();
         for key in keys.iter().filter(|key| key.state == KeyState::Active) {
             if finished.contains(&key.organization) {
                 report.new_keys.push(key.id);

@@ -139,6 +139,7 @@ impl<'r> Sweeper<'r> {
             .data_keys()
             .await?
             .into_iter()
+            .flatten()
             .filter(|key| key.state == KeyState::Active)
             .filter_map(|key| key.organization)
             .collect();

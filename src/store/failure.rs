@@ -82,7 +82,7 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
         sqlx::Error::Configuration(_) => say(ErrorKind::InvalidInput, "the database URL is not one"),
         sqlx::Error::RowNotFound => say(ErrorKind::Store, "the database gave no row where one was expected"),
         sqlx::Error::ColumnDecode { index, .. } => {
-            say(ErrorKind::Store, &format!("column {index} holds a value of another type"))
+            say(ErrorKind::Malformed, &format!("column {index} holds a value of another type"))
         }
         sqlx::Error::Protocol(_) => say(ErrorKind::Store, "the database's answer made no sense").retryable(),
         _ => say(ErrorKind::Store, "the database driver failed"),

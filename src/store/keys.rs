@@ -51,8 +51,8 @@ pub(crate) trait KeyStore {
         organization: Option<OrganizationId>,
     ) -> Result<Option<DataKeyRow>>;
 
-    /// All data keys, oldest first.
-    async fn data_keys(&self) -> Result<Vec<DataKeyRow>>;
+    /// All data keys, oldest first; `Malformed` in the place of a record that names no key, or isn't as it was written.
+    async fn data_keys(&self) -> Result<Vec<Result<DataKeyRow>>>;
 
     /// Records a data key, pre-active, with its material, in one transaction; `false`, and nothing written, if its
     /// scope has a pre-active key already or its master key is not the active one.
@@ -91,7 +91,9 @@ macro_rules! key_store {
                 Ok(row.try_get::<Option<Time>, _>(column).map_err(say)?.and_then(Time::timestamp))
             };
             Ok(DataKeyRow {
-                id: id.parse().map_err(|error: Error| error.within(DOING))?,
+                id: id.parse().map_err(|_| {
+                    Error::new(ErrorKind::Malformed, format!("a data key's record names no key: {id:?}"))
+                })?,
                 organization: row
                     .try_get::<Option<Id>, _>("organization_id")
                     .map_err(say)?
@@ -292,12 +294,12 @@ macro_rules! key_store {
                     .map_err(|error| failure("asking the database's time", error))
             }
 
-            async fn data_keys(&self) -> Result<Vec<DataKeyRow>> {
+            async fn data_keys(&self) -> Result<Vec<Result<DataKeyRow>>> {
                 let rows = sqlx::query(sql::DATA_KEYS)
                     .fetch_all(&self.pool)
                     .await
                     .map_err(|error| failure("reading the data keys' records", error))?;
-                rows.into_iter().map(data_key_row).collect()
+                Ok(rows.into_iter().map(data_key_row).collect())
             }
 
             async fn insert_data_key(&self, key: &NewDataKey) -> Result<bool> {

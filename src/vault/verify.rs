@@ -54,6 +54,11 @@ pub enum Finding {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// A record among those of the data keys that can't be read, and may name no key.
+    KeyRecord {
+        /// What is wrong with it.
+        problem: Problem,
+    },
 }
 
 /// What is wrong with a row or a key.
@@ -71,6 +76,7 @@ impl fmt::Display for Finding {
         match self {
             Self::Row { integration, problem } => write!(f, "integration {integration}: {problem}"),
             Self::Key { key, problem } => write!(f, "data key {key}: {problem}"),
+            Self::KeyRecord { problem } => write!(f, "{problem}"),
         }
     }
 }
@@ -118,6 +124,13 @@ impl Verify {
         };
         let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
         for key in store.data_keys().await? {
+            let key = match key {
+                Ok(key) => key,
+                Err(error) => {
+                    verification.add(Finding::KeyRecord { problem: error.into() });
+                    continue;
+                }
+            };
             if key.state == KeyState::Destroyed || (key.id.is_legacy() && phase == Phase::None) {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use credvault::{DataKeyId, ErrorKind, Finding, KeyState, Vault};
+use credvault::{DataKeyId, ErrorKind, Finding, KeyState, Outcome, Problem, Vault};
 use uuid::Uuid;
 
 use crate::common::{self, Dialect, TestDatabase, on_both_stores, read, token};
@@ -10,7 +10,11 @@ use crate::{
     Home, REFUSALS, begin, cv1, decoded, flipped_bits, flipped_characters, quoted, refused, reshaped,
 };
 
-on_both_stores!(every_changed_bit_of_a_wrapped_key_is_noticed, exchanged_records_of_keys_are_noticed);
+on_both_stores!(
+    every_changed_bit_of_a_wrapped_key_is_noticed,
+    a_record_that_names_no_key_is_a_finding_and_stops_nothing,
+    exchanged_records_of_keys_are_noticed
+);
 
 /// The active shared key.
 async fn shared_key(vault: &Vault) -> DataKeyId {
@@ -75,6 +79,27 @@ async fn every_changed_bit_of_a_wrapped_key_is_noticed(database: TestDatabase) {
             assert_eq!(refused(&cold, home.integration, &changed).await, ErrorKind::Tampered);
         }
     }
+}
+
+/// On PostgreSQL and SQLite alike the column takes any short text.
+async fn a_record_that_names_no_key_is_a_finding_and_stops_nothing(database: TestDatabase) {
+    let home = begin(&database).await;
+    database
+        .execute(
+            "INSERT INTO vault_data_keys (id, state, key_check)
+             SELECT 'no key''s id', 'deactivated', key_check FROM vault_data_keys WHERE id <> 'v1'",
+        )
+        .await;
+    let findings = home.vault.verify().run().await.unwrap().findings;
+    assert!(
+        matches!(
+            &findings[..],
+            [Finding::KeyRecord { problem: Problem::DoesNotOpen(ErrorKind::Malformed, _) }]
+        ),
+        "{findings:?}"
+    );
+    assert_eq!(home.vault.rotation().force().run().await.unwrap().outcome, Outcome::Complete);
+    home.vault.status().await.unwrap();
 }
 
 async fn exchanged_records_of_keys_are_noticed(database: TestDatabase) {

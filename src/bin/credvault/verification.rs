@@ -70,6 +70,7 @@ fn finding(finding: &Finding) -> Value {
     match finding {
         Finding::Row { integration, problem } => of(Some(integration.to_string()), None, problem),
         Finding::Key { key, problem } => of(None, Some(key.to_string()), problem),
+        Finding::KeyRecord { problem } => of(None, None, problem),
         other => json!({ "kind": "other", "message": other.to_string() }),
     }
 }
