@@ -23,6 +23,7 @@ pub(crate) use report::data_key_summaries;
 pub use report::{DataKeySummary, Outcome, Progress, RewrapReport, RotationReport};
 pub use rewrap::Rewrap;
 pub use rotate::Rotation;
+pub(crate) use sweep::quarantined_rows;
 
 /// Makes a data key for a scope, pre-active, and holds what was stored to its key check; one that is there already,
 /// from a run that ended early, is taken instead.

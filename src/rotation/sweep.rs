@@ -80,7 +80,7 @@ impl<'r> Sweeper<'r> {
             on_progress,
             progress: Progress { re_encrypted: 0, stale },
             lost: 0,
-            already_current: rows.saturating_sub(stale + left_alone + listed.len() as u64),
+            already_current: rows.saturating_sub(stale + left_alone + quarantined_rows(store).await?),
             quarantined: HashMap::new(),
             listed,
             own_keys: HashSet::new(),
@@ -233,6 +233,20 @@ impl<'r> Sweeper<'r> {
         self.listed.insert(row.integration);
         Ok(Row::Stands)
     }
+}
+
+/// How many rows in quarantine are as they were put there: one that was written anew since, or is gone, is none.
+///
+/// # Errors
+///
+/// `Store` if the database fails.
+pub(crate) async fn quarantined_rows(store: &dyn Store) -> Result<u64> {
+    let mut rows = 0;
+    for row in store.quarantined().await? {
+        let now = store.get(row.integration).await?;
+        rows += u64::from(now.is_some_and(|now| sha256(&now.stored) == row.stored_sha256));
+    }
+    Ok(rows)
 }
 
 fn sha256(stored: &str) -> [u8; 32] {

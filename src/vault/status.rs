@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::Vault;
 use crate::error::Result;
 use crate::id::{MasterKeyId, VaultId};
-use crate::rotation::DataKeySummary;
+use crate::rotation::{DataKeySummary, quarantined_rows};
 use crate::store::{KeyState, On, Phase};
 
 /// The state of a vault: from [`Vault::status`].
@@ -23,7 +23,7 @@ pub struct Status {
     /// Rows that rotation has to re-encrypt: those not under the active key of their scope, legacy rows only in the
     /// phases that re-encrypt them, and those in quarantine aside.
     pub stale_rows: u64,
-    /// Rows in quarantine: they couldn't be opened.
+    /// Rows in quarantine: they couldn't be opened, and were not written anew since.
     pub quarantined_rows: u64,
     /// When the last rotation or rewrap ended, and how; `None` if there was none.
     pub last_run: Option<(OffsetDateTime, String)>,
@@ -61,7 +61,7 @@ pub(super) async fn status(vault: &Vault) -> Result<Status> {
             .collect(),
         data_keys: vault.keys().list().await?,
         stale_rows: store.count_stale().await?,
-        quarantined_rows: store.quarantined().await?.len() as u64,
+        quarantined_rows: quarantined_rows(store.as_ref()).await?,
         last_run: store
             .last_run()
             .await?

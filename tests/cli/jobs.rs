@@ -86,6 +86,7 @@ async fn a_row_that_was_tampered_with_is_named_and_left_as_it_is(database: TestD
     let put =
         ["put", "--organization", &organization, "--integration", &integration, "--field", "access_token"];
     assert_eq!(shell.run_with(&put, SECRET.as_bytes()).code, 0);
+    shell.json(0, &["status"]);
     shell.json(0, &["rotate"]);
     shell.json(0, &["status"]);
     assert_eq!(shell.token(&organization, &integration), SECRET);

@@ -44,11 +44,13 @@ async fn a_tampered_row_is_left_as_it_is_and_the_others_go_on(database: TestData
     assert!(organization.describe(poison.integration).await.unwrap().is_some());
     assert_eq!(vault.status().await.unwrap().quarantined_rows, 1);
 
-    // Written anew, it is out at the next rotation.
+    // Written anew it is no longer counted, and out at the next rotation.
     assert_eq!(service.stored(*poison).await, tampered);
     put(&vault, *poison, "repaired").await;
+    assert_eq!(vault.status().await.unwrap().quarantined_rows, 0);
     let report = vault.rotation().run().await.unwrap();
     assert_eq!((report.outcome, report.quarantined), (Outcome::Complete, 0));
+    assert_eq!((report.re_encrypted, report.already_current), (0, 20));
     assert_eq!(service.count(quarantined).await, 0);
     assert_eq!(read(&vault, *poison).await.unwrap(), "repaired");
     service.assert_all_current(&vault).await;
