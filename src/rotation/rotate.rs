@@ -73,7 +73,7 @@ impl Rotation {
         self
     }
 
-    /// Replaces only the own key of one organization; rows are re-encrypted wherever that is due.
+    /// Replaces only the own key of one organization, which must have one; rows are re-encrypted wherever that is due.
     #[must_use]
     pub fn organization(mut self, id: impl Into<OrganizationId>) -> Self {
         self.organization = Some(id.into());
@@ -118,8 +118,10 @@ impl Rotation {
     ///
     /// # Errors
     ///
-    /// `LeaseLost` if another process took over; `KeyUnavailable` or `KeyMismatch` if a master key that is needed is
-    /// missing or another; `Tampered` if a new key doesn't hold; `Provider` if a master key can't be had; `Conflict` if keys were changed meanwhile; `Store` if the database fails. Run it again: it goes on where it
+    /// `NotFound` if the [`organization`](Self::organization) has no key of its own; `LeaseLost` if another process took
+    /// over; `KeyUnavailable` or `KeyMismatch` if a master key that is needed is missing or another; `Tampered` if a new
+    /// key doesn't hold; `Provider` if a master key can't be had; `Conflict` if keys were changed meanwhile; `Store` if
+    /// the database fails. Run it again: it goes on where it
     /// was. A row that doesn't open is no error: it is put in quarantine.
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn run(self) -> Result<RotationReport> {
@@ -162,6 +164,19 @@ impl Rotation {
     /// Makes, checks and switches to a new key for each scope that is due.
     async fn switch_due_keys(&self, report: &mut RotationReport) -> Result<()> {
         let store = self.store.as_ref();
+        if let Some(organization) = self.organization {
+            // Nothing would be due, which reads as if its credentials were under a new key.
+            let own = |key: &DataKeyRow| key.organization == Some(organization);
+            if !store.data_keys().await?.iter().any(own) {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "organization {organization} has no data key of its own: rotate the shared one, or make it one \
+                         (`credvault keys create`)"
+                    ),
+                ));
+            }
+        }
         let finished = finish_pre_active(store, &self.keyring).await?;
         let now = store.now(self.clock.offset()).await?;
         let due = |key: &DataKeyRow| {

@@ -23,7 +23,7 @@ impl Keys {
         data_key_summaries(self.0.0.store.as_ref()).await
     }
 
-    /// Gives an organization a new data key of its own. From then on all that it writes is under that key, whatever a
+    /// Gives an organization a new data key of its own, in place of one that it has. From then on all that it writes is under that key, whatever a
     /// process believes that hasn't heard of it; what it wrote before follows with the next rotation.
     ///
     /// # Errors

@@ -52,8 +52,23 @@ async fn one_organizations_rotation_leaves_other_keys_active(database: TestDatab
     service.assert_all_current(&vault).await;
 }
 
+async fn an_organization_without_a_key_of_its_own_is_named_and_nothing_rotated(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 2).await;
+    let before = service.rows().await;
+    let rotation = || vault.rotation().force().organization(tenants[0].organization);
+    // Again: the lease was given back.
+    for _ in 0..2 {
+        let error = rotation().run().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains(&tenants[0].organization.to_string()), "{error}");
+    }
+    assert_eq!(service.rows().await, before);
+}
+
 on_both_stores!(
     pages_of_any_size_give_the_same_end,
     a_rotation_of_nothing_says_so_by_counts,
     one_organizations_rotation_leaves_other_keys_active,
+    an_organization_without_a_key_of_its_own_is_named_and_nothing_rotated,
 );
