@@ -71,8 +71,8 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
             say(ErrorKind::Store, &format!("TLS with the database failed: {error}"))
         }
         sqlx::Error::Io(error) => {
-            say(ErrorKind::Store, &format!("the connection to the database failed ({})", error.kind()))
-                .retryable()
+            // The operating system's words, or the resolver's: no part of the URL.
+            say(ErrorKind::Store, &format!("the connection to the database failed ({error})")).retryable()
         }
         sqlx::Error::PoolTimedOut => say(ErrorKind::Store, "no connection became free in time").retryable(),
         sqlx::Error::PoolClosed => say(ErrorKind::Store, "the connection pool is closed"),

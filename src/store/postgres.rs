@@ -1,5 +1,7 @@
 //! PostgreSQL: how it connects, spells types and scans and swaps pages.
 
+use std::time::Duration as StdDuration;
+
 use async_trait::async_trait;
 use serde_json::Value;
 use sqlx::encode::IsNull;
@@ -27,6 +29,10 @@ use crate::id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId};
 
 /// The most connections of a pool of our own: what one service leaves for others of a server's usual hundred.
 const MAX_CONNECTIONS: u32 = 10;
+
+/// How long a server may refuse connections, as one does that starts together with the service, and how long a call waits
+/// for a connection of the pool.
+const CONNECT_WAIT: StdDuration = StdDuration::from_secs(30);
 
 mod sql {
     crate::store::sql::statements!(
@@ -106,14 +112,31 @@ impl PostgresStore {
     ///
     /// `Store` if the database can't be reached.
     pub(crate) async fn connect(options: PgConnectOptions) -> Result<Self> {
+        Self::connect_within(CONNECT_WAIT, options).await
+    }
+
+    async fn connect_within(wait: StdDuration, options: PgConnectOptions) -> Result<Self> {
         const DOING: &str = "connecting to PostgreSQL";
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(wait)
             // One round trip a call instead of two; a connection that died shows as a retryable error.
             .test_before_acquire(false)
             .connect_with(options.application_name("credvault"))
             .await
-            .map_err(|error| failure(DOING, error))?;
+            .map_err(|error| match error {
+                // Not a pool that is busy: its first connection was never made.
+                sqlx::Error::PoolTimedOut => Error::new(
+                    ErrorKind::Store,
+                    format!(
+                        "{DOING}: the connection to the database failed for {} s; see that a server runs at that \
+                         host and port",
+                        wait.as_secs()
+                    ),
+                )
+                .retryable(),
+                error => failure(DOING, error),
+            })?;
         Ok(Self::new(pool))
     }
 
@@ -275,5 +298,20 @@ impl<'r> Decode<'r, Postgres> for Time {
     /// `infinity` and `-infinity` are the ends of the range; added up they stay outside every year that counts.
     fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
         <i64 as Decode<Postgres>>::decode(value).map(|at| Self(at.saturating_add(Self::POSTGRES_EPOCH)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_no_busy_pool() {
+        // Port 1 is for TCPMUX, which nobody runs.
+        let options = PgConnectOptions::new().host("127.0.0.1").port(1).username("app").password("hunter2");
+        let error = PostgresStore::connect_within(StdDuration::from_secs(1), options).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Store, true));
+        let text = error.to_string();
+        assert!(text.contains("failed for 1 s") && !text.contains("hunter2"), "{text}");
     }
 }
