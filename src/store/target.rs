@@ -45,6 +45,11 @@ impl Target {
                 Ok(options) if url.contains(":memory:") || url.contains("mode=memory") => {
                     Ok(Self::SqliteInMemory(options))
                 }
+                // To SQLite that is a database which is gone when it is closed.
+                Ok(options) if options.get_filename().as_os_str().is_empty() => Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    "the URL of the SQLite database names no file: sqlite:PATH",
+                )),
                 Ok(options) => Ok(Self::Sqlite(options)),
                 Err(_) => {
                     Err(Error::new(ErrorKind::InvalidInput, "the URL of the SQLite database is malformed"))
@@ -60,5 +65,22 @@ impl Target {
             ErrorKind::InvalidInput,
             "the database URL begins with none of postgres://, postgresql://, sqlite:",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(feature = "sqlite")]
+    fn a_url_without_a_file_is_refused() {
+        for url in ["sqlite:", "sqlite://", "sqlite:?mode=rwc", ""] {
+            let error = Target::parse(url).err().map(|error| error.kind());
+            assert_eq!(error, Some(ErrorKind::InvalidInput), "{url}");
+        }
+        for url in ["sqlite:vault.db", "sqlite::memory:"] {
+            assert!(Target::parse(url).is_ok(), "{url}");
+        }
     }
 }
