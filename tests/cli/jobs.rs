@@ -66,6 +66,7 @@ async fn a_row_that_was_tampered_with_is_named_and_left_as_it_is(database: TestD
 
     let line = shell.fails(1, &["get", "--organization", &organization, "--integration", &integration]);
     assert!(line.contains(&integration) && !line.contains(&tampered[10..40]), "{line}");
+    assert!(line.contains("store it anew"), "{line}");
     let done = shell.run(&["verify"]);
     assert_eq!(done.code, 4);
     assert!(done.stdout.contains(&integration) && !done.stdout.contains(&other), "{done:?}");
@@ -148,6 +149,7 @@ async fn legacy_rows_are_adopted_with_the_right_salt_alone(database: TestDatabas
     shell.fails(1, &get);
     let verified = shell.json(0, &["verify"]);
     assert_eq!(verified["rows_unopened"], rows.len(), "not a finding, as nobody knows their key");
+    assert!(shell.succeeds(&["verify"]).contains("every other row"), "not as if all had been opened");
     let before = contents(&database).await;
 
     std::fs::write(shell.path("newline"), format!("{salt}\n")).unwrap();

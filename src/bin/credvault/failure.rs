@@ -56,8 +56,12 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 
 /// The error and its causes, without repetitions, and what to do where the library can't say it.
 fn line(error: &anyhow::Error) -> String {
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    // That there is no vault says all; which table the database missed helps nobody.
+    let has_no_vault = ours.is_some_and(|error| error.kind() == ErrorKind::NotInitialized);
+    let causes = if has_no_vault { 1 } else { usize::MAX };
     let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain().take(causes).map(ToString::to_string) {
         if line.contains(&cause) {
             continue;
         }
@@ -75,7 +79,6 @@ fn line(error: &anyhow::Error) -> String {
             }
         }
     }
-    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     line.push_str(match ours {
         Some(error) if error.kind() == ErrorKind::KeyMismatch => {
             "; give the one that it was made with, by --master-key or CREDVAULT_MASTER_KEY"
@@ -85,6 +88,13 @@ fn line(error: &anyhow::Error) -> String {
             if error.kind() == ErrorKind::KeyUnavailable && error.to_string().starts_with("master key") =>
         {
             "; see that every key the vault needs is given, by --master-key or CREDVAULT_MASTER_KEY"
+        }
+        // A key file may be malformed, too.
+        Some(error)
+            if matches!(error.kind(), ErrorKind::Tampered | ErrorKind::Malformed)
+                && error.to_string().starts_with("credential of integration") =>
+        {
+            "; restore it from a backup or store it anew (`credvault verify` lists all that does not open)"
         }
         Some(error) if error.is_retryable() => "; try again",
         _ => "",
@@ -182,6 +192,16 @@ mod tests {
         let inner = std::io::Error::other("disk full");
         let error = Error::new(ErrorKind::Store, "writing failed").with_source(inner);
         assert_eq!(line(&anyhow::Error::from(error).context("put")), "put: writing failed: disk full");
+        let inner = std::io::Error::other("no such table");
+        let error = Error::new(ErrorKind::NotInitialized, "no vault here").with_source(inner);
+        assert_eq!(line(&error.into()), "no vault here");
+    }
+
+    #[test]
+    fn what_to_do_is_said_of_a_credential_that_does_not_open() {
+        let of = |message: &str| line(&Error::new(ErrorKind::Malformed, message).into());
+        assert!(of("credential of integration 1: cut short").ends_with("lists all that does not open)"));
+        assert_eq!(of("key file \"k\": cut short"), "key file \"k\": cut short");
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn counts(report: &RotationReport) -> String {
 fn verdict(report: &RotationReport) -> (Exit, String) {
     let quarantine = || {
         format!(
-            "{} could not be opened and stay as they were: `credvault verify` names them.",
+            "Not opened, and left as is: {}. `credvault verify` names what does not open.",
             output::count(report.quarantined, "row")
         )
     };
@@ -85,7 +85,8 @@ fn verdict(report: &RotationReport) -> (Exit, String) {
             (Exit::Done, "Nothing was due.".to_owned())
         }
         Outcome::Complete => {
-            (Exit::Done, "Complete: no row is left outside the active key of its scope.".to_owned())
+            let aside = if report.legacy > 0 { ", legacy rows aside" } else { "" };
+            (Exit::Done, format!("Complete: no row is left outside the active key of its scope{aside}."))
         }
         _ => (
             Exit::WorkRemains,

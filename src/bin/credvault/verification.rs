@@ -40,6 +40,9 @@ pub(crate) async fn verify(global: &Global) -> anyhow::Result<Report> {
         let _ = writeln!(text, "  and {} more", output::grouped(unlisted));
     }
     text.push_str(match exit {
+        Exit::Done if verification.rows_unopened > 0 => {
+            "Every key and every other row is as it was written; `credvault adopt` registers the key of the legacy rows.\n"
+        }
         Exit::Done => "Every key and every row is as it was written.\n",
         _ => "Restore the rows above from a backup, or store their credentials anew.\n",
     });
