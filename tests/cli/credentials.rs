@@ -26,6 +26,11 @@ async fn a_token_comes_back_only_when_asked_for(database: TestDatabase) {
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("--create") && !done.stderr.contains(SECRET), "{done:?}");
 
+    // The name of a variable that is not set.
+    let done = run(&["put", "--create", "--field", ""], SECRET);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("--field"), "{done:?}");
+
     // One newline at the end is dropped.
     let done = run(&["put", "--create", "--field", "access_token"], &format!("{SECRET}\n"));
     assert_eq!(done.code, 0, "{done:?}");

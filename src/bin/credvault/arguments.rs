@@ -203,7 +203,7 @@ pub(crate) struct Put {
     #[arg(long, conflicts_with = "id")]
     pub(crate) create: bool,
     /// Store this one field; standard input is its value, one newline at the end dropped.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = field_name)]
     pub(crate) field: Option<String>,
     /// `token`, `oauth2`, `service_account` or another name.
     #[arg(long = "type", value_name = "TYPE", default_value = "token")]
@@ -229,7 +229,7 @@ pub(crate) struct Get {
 pub(crate) enum Keys {
     /// List the data keys with the rows under each.
     List,
-    /// Give an organization a data key of its own; its rows follow with the next rotation.
+    /// Give an organization a data key of its own, or a new one; its rows follow with the next rotation.
     Create {
         /// The organization.
         #[arg(long, value_name = "ID")]
@@ -266,7 +266,7 @@ pub(crate) struct Rotate {
     /// Replace active data keys older than this, such as 30d or 12h.
     #[arg(long, value_name = "AGE", default_value = "90d", value_parser = age)]
     pub(crate) max_age: Duration,
-    /// Replace only this organization's own key; rows are re-encrypted wherever that is due.
+    /// Replace only this organization's own key, which it must have; rows are re-encrypted wherever that is due.
     #[arg(long, value_name = "ID")]
     pub(crate) organization: Option<OrganizationId>,
     /// Re-encrypt this many rows at once: 1 to 5000.
@@ -282,6 +282,11 @@ pub(crate) struct Rewrap {
     /// Don't ask: every service has the new key already.
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// A field's name. An empty one is an unset variable of the shell, although the vault would keep it.
+fn field_name(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
 }
 
 /// A moment as the vault keeps it: in UTC, to the microsecond.

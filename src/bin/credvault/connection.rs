@@ -93,7 +93,7 @@ pub(crate) fn master_keys(
 ///
 /// # Errors
 ///
-/// `InvalidInput` if it is of no known form, or names a file that isn't there.
+/// `InvalidInput` if it is of no known form; another if it names a file that isn't there.
 pub(crate) fn master_key(spec: &str, prompt: Prompt) -> anyhow::Result<Arc<dyn MasterKeyProvider>> {
     if spec == "passphrase:prompt" {
         return Ok(Arc::new(Passphrase::from_secret(ask(prompt)?)));

@@ -69,7 +69,11 @@ pub(crate) async fn put(global: &Global, put: Put) -> anyhow::Result<Report> {
 fn field_value(name: &str) -> anyhow::Result<SecretText> {
     if std::io::stdin().is_terminal() {
         let prompt = format!("{}: ", output::printable(name));
-        return Ok(Zeroizing::new(rpassword::prompt_password(prompt)?).into());
+        let typed = Zeroizing::new(rpassword::prompt_password(prompt)?);
+        if typed.is_empty() {
+            return Err(usage(format!("nothing was typed: it is the value of field {name:?}")));
+        }
+        return Ok(typed.into());
     }
     let text = standard_streams::read_to_end()?;
     let value = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(&text);
@@ -255,9 +259,10 @@ async fn find(organization: &Organization, integration: &Integration) -> anyhow:
     }
     let connector = integration.connector.as_deref().context("no integration was named")?;
     organization.integration(connector).await?.ok_or_else(|| {
+        let id = organization.id();
         not_found(format!(
-            "organization {} has no integration with {connector:?}; `credvault put --create` makes one",
-            organization.id()
+            "organization {id} has no integration with {connector:?}; `credvault list --organization {id}` lists what it \
+             has, `credvault put --create` makes one"
         ))
     })
 }
