@@ -51,6 +51,23 @@ async fn no_index_stands_on_the_key_of_a_row_and_pages_keep_room() {
 }
 
 /// SQL that inserts a credential under `key`.
+/// To older SQLite (3.40, for one), which other programs may bring, `json_valid(NULL)` is false.
+#[test]
+fn a_json_column_that_may_be_null_says_so_to_older_sqlite() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+    let mut columns = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for line in text.lines().filter(|line| line.contains("CHECK") && line.contains("json_valid(")) {
+            let column = line.split_whitespace().next().unwrap();
+            let says_so = format!("CHECK ({column} IS NULL OR json_valid({column}))");
+            assert!(line.contains(" NOT NULL ") || line.contains(&says_so), "{line}");
+            columns += 1;
+        }
+    }
+    assert_eq!(columns, 10);
+}
+
 fn credential(integration: IntegrationId, key: &str) -> String {
     let id = Uuid::new_v4();
     format!(

@@ -1,4 +1,6 @@
 -- What an organization is connected to, the credential of each connection, and what GitHub told us about it.
+--
+-- To older SQLite (3.40, for one) json_valid(NULL) is false, so a column that may be NULL says so.
 
 CREATE TABLE IF NOT EXISTS integrations (
     id                        TEXT    NOT NULL PRIMARY KEY
@@ -13,7 +15,7 @@ CREATE TABLE IF NOT EXISTS integrations (
     bot_id                    TEXT,             -- for GitHub the installation id
     connector_user_id         TEXT,
     connector_organization_id TEXT,
-    metadata                  TEXT    CHECK (json_valid(metadata)),
+    metadata                  TEXT    CHECK (metadata IS NULL OR json_valid(metadata)),
     created_at                INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000),
     updated_at                INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000),
     last_used_at              INTEGER,
@@ -46,15 +48,15 @@ CREATE TABLE IF NOT EXISTS unclaimed_installations (
     github_account_type        TEXT    NOT NULL, -- User, Organization
     repository_selection       TEXT    NOT NULL, -- all, selected
     permissions                TEXT    NOT NULL CHECK (json_valid(permissions)),
-    events                     TEXT    CHECK (json_valid(events)),
+    events                     TEXT    CHECK (events IS NULL OR json_valid(events)),
     access_tokens_url          TEXT,
     repositories_url           TEXT,
     html_url                   TEXT,
     app_slug                   TEXT,
     suspended_at               INTEGER,
-    suspended_by               TEXT    CHECK (json_valid(suspended_by)),
-    webhook_sender             TEXT    CHECK (json_valid(webhook_sender)),
-    raw_webhook_payload        TEXT    CHECK (json_valid(raw_webhook_payload)),
+    suspended_by               TEXT    CHECK (suspended_by IS NULL OR json_valid(suspended_by)),
+    webhook_sender             TEXT    CHECK (webhook_sender IS NULL OR json_valid(webhook_sender)),
+    raw_webhook_payload        TEXT    CHECK (raw_webhook_payload IS NULL OR json_valid(raw_webhook_payload)),
     created_at                 INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000),
     github_created_at          INTEGER NOT NULL,
     github_updated_at          INTEGER NOT NULL,

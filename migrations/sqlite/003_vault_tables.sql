@@ -93,7 +93,7 @@ CREATE TABLE IF NOT EXISTS vault_rotation_runs (
     outcome          TEXT
         CHECK (outcome IN ('complete', 'work-remains', 'findings', 'failed', 'lease-lost')),
     counts           TEXT    NOT NULL DEFAULT '{}' CHECK (json_valid(counts)),
-    captured         TEXT    CHECK (json_valid(captured)) -- PostgreSQL only: here one writer waits for the other
+    captured         TEXT    CHECK (captured IS NULL OR json_valid(captured)) -- PostgreSQL only: here one writer waits for the other
 ) STRICT;
 
 CREATE UNIQUE INDEX IF NOT EXISTS vault_rotation_runs_one_unfinished
