@@ -15,6 +15,9 @@ use crate::store::{self, LeaseRequest, RunId, RunKind, Store};
 /// that was killed.
 const DURATION: Duration = Duration::seconds(60);
 
+/// The longest owner that is kept: the width of the column.
+const MAX_OWNER_CHARS: usize = 255;
+
 /// The lease of a running job.
 #[derive(Debug)]
 pub(super) struct Lease {

@@ -167,7 +167,7 @@ impl Rotation {
         if let Some(organization) = self.organization {
             // Nothing would be due, which reads as if its credentials were under a new key.
             let own = |key: &DataKeyRow| key.organization == Some(organization);
-            if !store.data_keys().await?.iter().any(own) {
+            if !store.data_keys().await?.iter().flatten().any(own) {
                 return Err(Error::new(
                     ErrorKind::NotFound,
                     format!(

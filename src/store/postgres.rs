@@ -122,7 +122,10 @@ impl PostgresStore {
             .acquire_timeout(wait)
             // One round trip a call instead of two; a connection that died shows as a retryable error.
             .test_before_acquire(false)
-            .connect_with(options.application_name("credvault"))
+            .connect_with(match options.get_application_name() {
+                Some(_) => options,
+                None => options.application_name("credvault"),
+            })
             .await
             .map_err(|error| match error {
                 // Not a pool that is busy: its first connection was never made.

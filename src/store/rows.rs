@@ -225,7 +225,8 @@ pub(crate) struct QuarantinedRow {
     pub(crate) stored_sha256: [u8; 32],
 }
 
-/// A run of rotation or rewrap; its number is the fencing number that every statement of it carries.
+/// A run of rotation or rewrap; its number is the fencing number that its statements carry wherever a late one could
+/// do harm: those that write rows, switch the master key, or end the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RunId(pub(crate) i64);
 

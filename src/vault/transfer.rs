@@ -37,10 +37,9 @@ pub(super) async fn transfer(
         if holder == Some(to) && !id.is_legacy() && open_as(to).is_ok() {
             return Ok(());
         }
-        let credential = open_as(from)?;
-        let key = keyring.reload_sealing_key(On::Pool, to).await?;
-        let sealed = seal(&key, to, integration, &credential)?;
-        drop(credential);
+        let sealing_key = keyring.reload_sealing_key(On::Pool, to).await?;
+        // Nothing is awaited while the credential is in the clear.
+        let sealed = open_as(from).and_then(|credential| seal(&sealing_key, to, integration, &credential))?;
         if store.transfer(from, &sealed, &row.stored).await? {
             return Ok(());
         }

@@ -90,6 +90,15 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Problem {
+    /// What is wrong with an integration's row, without saying whose it is again.
+    fn of_row(integration: IntegrationId, error: &Error) -> Self {
+        let message = error.to_string();
+        let whose = format!("credential of integration {integration}: ");
+        Self::DoesNotOpen(error.kind(), message.strip_prefix(&whose).unwrap_or(&message).to_owned())
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::DoesNotOpen(error.kind(), error.to_string())
@@ -163,8 +172,10 @@ impl Verify {
                     Err(error) if is_of_the_process(&error) => return Err(error),
                     Err(error) => {
                         if self.still_stands(&row).await? {
-                            verification
-                                .add(Finding::Row { integration: row.integration, problem: error.into() });
+                            verification.add(Finding::Row {
+                                integration: row.integration,
+                                problem: Problem::of_row(row.integration, &error),
+                            });
                         }
                     }
                 }

@@ -36,7 +36,8 @@ pub(crate) async fn put(global: &Global, put: Put) -> anyhow::Result<Report> {
         Some(name) => credential.with_field(name, field_value(name)?),
         None => {
             let credential = credential.with_json_fields(&standard_streams::read_to_end()?);
-            credential.context("standard input")?
+            credential
+                .context("standard input, which without --field NAME holds all fields as one JSON object")?
         }
     };
     if credential.fields().len() == 0 {
