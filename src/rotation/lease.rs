@@ -41,7 +41,7 @@ impl Lease {
         owner: &str,
     ) -> Result<Taken> {
         let request =
-            LeaseRequest { kind, owner: owner.to_owned(), clock_offset: clock.offset(), duration: DURATION };
+            LeaseRequest { kind, owner: kept(owner), clock_offset: clock.offset(), duration: DURATION };
         Ok(match store.take_lease(&request).await? {
             store::Lease::Taken(run) => {
                 Taken::Ours(Self { store: Arc::clone(store), clock: Arc::clone(clock), run })
@@ -94,6 +94,11 @@ impl Lease {
     pub(super) fn lost(&self) -> Error {
         Error::new(ErrorKind::LeaseLost, format!("run {} has lost its lease to another process", self.run.0))
     }
+}
+
+/// An owner as the column takes it.
+fn kept(owner: &str) -> String {
+    owner.chars().filter(|c| !c.is_control()).take(MAX_OWNER_CHARS).collect()
 }
 
 /// Who runs a job, unless the caller says more.
