@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, OrganizationId, VaultId};
 use crate::store::{DataKeyRow, KeyState, On, Store};
 
-pub(crate) use master_keys::{MasterKeys, unlock_with};
+pub(crate) use master_keys::{MasterKeys, unlock_with, unlock_with_any};
 
 /// The most data keys held at once of each use: some hundred bytes each.
 const MAX_KEYS: usize = 1_000;

@@ -42,6 +42,7 @@
 //! | give an organization a key of its own | [`Vault::keys`] |
 //! | take over rows of another service | [`Vault::adoption`] |
 //! | check everything, ask how it stands | [`Vault::verify`], [`Vault::status`] |
+//! | know whether the master keys given suffice | [`VaultBuilder::check_master_keys`] |
 //! | migrate | [`migrate()`], [`VaultBuilder::create_if_missing`] |
 //! | understand or operate it | the [`manual`] |
 //!
@@ -118,8 +119,8 @@ pub use secret::{ExposeSecret, SecretText};
 pub use store::migrate::{MigrationName, is_empty_database, migrate, pending_migrations};
 pub use store::{Connection, KeyState, Phase};
 pub use vault::{
-    Finding, Keys, MAX_FINDINGS, MasterKeySummary, Organization, Problem, Status, Vault, VaultBuilder,
-    Verification, Verify,
+    Finding, Keys, MAX_FINDINGS, MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem,
+    ProviderCheck, Status, Vault, VaultBuilder, Verification, Verify,
 };
 
 /// The examples of the README, as tests.

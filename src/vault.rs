@@ -3,6 +3,7 @@
 mod builder;
 mod init;
 mod keys;
+mod master_key_check;
 mod organization;
 mod status;
 mod transfer;
@@ -24,6 +25,7 @@ use crate::store::Store;
 
 pub use builder::VaultBuilder;
 pub use keys::Keys;
+pub use master_key_check::{MasterKeyCheck, NeededMasterKey, ProviderCheck};
 pub use organization::Organization;
 pub use status::{MasterKeySummary, Status};
 pub use verify::{Finding, MAX_FINDINGS, Problem, Verification, Verify};

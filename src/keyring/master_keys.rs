@@ -38,7 +38,7 @@ impl MasterKeys {
         if !rows.iter().any(|row| row.state == KeyState::Active) {
             return Err(Error::new(ErrorKind::NotInitialized, "the vault has no active master key"));
         }
-        for row in rows.iter().filter(|row| row.state == KeyState::Active || row.wraps > 0) {
+        for row in rows.iter().filter(|row| row.is_needed()) {
             self.unlock(row).await?;
         }
         Ok(())
@@ -80,25 +80,40 @@ impl MasterKeys {
         if let Some(key) = self.held(row.id) {
             return Ok(key);
         }
-        let mut refusal = None;
-        for provider in self.providers.iter().filter(|provider| provider.opens(&row.provider)) {
-            match unlock_with(provider.as_ref(), self.vault, row).await {
-                Ok(key) => return Ok(self.hold(key)),
-                // What says most: a wrong key, or a provider that failed, before one that hasn't got the key.
-                Err(error) if error.kind() == ErrorKind::KeyUnavailable => refusal = refusal.or(Some(error)),
-                Err(error) => refusal = Some(error),
-            }
-        }
-        Err(refusal.unwrap_or_else(|| {
-            Error::new(
-                ErrorKind::KeyUnavailable,
-                format!(
-                    "master key {} ({}) is needed, and no master key of that kind was given",
-                    row.id, row.provider
-                ),
-            )
-        }))
+        let (_, key) = unlock_with_any(&self.providers, self.vault, row).await?;
+        Ok(self.hold(key))
     }
+}
+
+/// Unlocks the key of a row with the first provider whose key passes the row's key check; gives its place among them.
+///
+/// # Errors
+///
+/// `KeyUnavailable` if none of the providers holds the key, `KeyMismatch` if what one holds isn't that key; else the
+/// provider's.
+pub(crate) async fn unlock_with_any(
+    providers: &[Arc<dyn MasterKeyProvider>],
+    vault: VaultId,
+    row: &MasterKeyRow,
+) -> Result<(usize, MasterKey)> {
+    let mut refusal = None;
+    for (at, provider) in providers.iter().enumerate().filter(|(_, provider)| provider.opens(&row.provider)) {
+        match unlock_with(provider.as_ref(), vault, row).await {
+            Ok(key) => return Ok((at, key)),
+            // What says most: a wrong key, or a provider that failed, before one that hasn't got the key.
+            Err(error) if error.kind() == ErrorKind::KeyUnavailable => refusal = refusal.or(Some(error)),
+            Err(error) => refusal = Some(error),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| {
+        Error::new(
+            ErrorKind::KeyUnavailable,
+            format!(
+                "master key {} ({}) is needed, and no master key of that kind was given",
+                row.id, row.provider
+            ),
+        )
+    }))
 }
 
 /// Unlocks the key of a row with one provider, and holds it to the row's key check.

@@ -9,6 +9,7 @@ use super::text::{self, MasterKeyLines};
 use super::{MasterKeyProvider, ProviderContext, ProviderRecord, in_background};
 use crate::crypto::key::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::MasterKeyId;
 
 /// Master keys in an environment variable, which holds what a [`KeyFile`](super::KeyFile) holds: one
 /// [`MasterKeyText`](super::MasterKeyText), or several in lines.
@@ -59,6 +60,11 @@ impl MasterKeyProvider for Environment {
     /// The key with the id of `context`; the record is not needed.
     async fn unlock(&self, _record: &ProviderRecord, context: &ProviderContext) -> Result<MasterKey> {
         self.keys().await?.into_key(context.master_key_id)
+    }
+
+    /// The ids of all keys of the variable.
+    async fn ids(&self) -> Result<Vec<MasterKeyId>> {
+        self.keys().await?.into_ids()
     }
 }
 

@@ -109,6 +109,11 @@ impl MasterKeyProvider for KeyFile {
     async fn unlock(&self, _record: &ProviderRecord, context: &ProviderContext) -> Result<MasterKey> {
         self.keys().await?.into_key(context.master_key_id)
     }
+
+    /// The ids of all keys of the file.
+    async fn ids(&self) -> Result<Vec<MasterKeyId>> {
+        self.keys().await?.into_ids()
+    }
 }
 
 fn create_new(path: &Path) -> io::Result<File> {

@@ -94,6 +94,16 @@ pub trait MasterKeyProvider: fmt::Debug + Send + Sync {
     /// `KeyUnavailable` if this provider does not hold the key; `Malformed`, `Unsupported` or `Refused` if the
     /// record is none that it made; `Provider` if the key can't be had.
     async fn unlock(&self, record: &ProviderRecord, context: &ProviderContext) -> Result<MasterKey>;
+
+    /// The ids of the keys that it holds, where keys come with ids of their own, as in a key file; none where the
+    /// vault draws them. Only asked to say what was given.
+    ///
+    /// # Errors
+    ///
+    /// `Provider` if the keys can't be had.
+    async fn ids(&self) -> Result<Vec<MasterKeyId>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Which key of which vault a provider is asked for.

@@ -197,6 +197,18 @@ impl MasterKeyLines {
         }
     }
 
+    /// The ids of the keys, in the order of their lines.
+    ///
+    /// # Errors
+    ///
+    /// `Provider` if there is none.
+    pub(super) fn into_ids(self) -> Result<Vec<MasterKeyId>> {
+        if self.keys.is_empty() {
+            return Err(Error::new(ErrorKind::Provider, format!("{} holds no master key", self.place)));
+        }
+        Ok(self.keys.iter().map(MasterKey::id).collect())
+    }
+
     /// The key `id`.
     ///
     /// # Errors

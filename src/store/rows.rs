@@ -88,6 +88,13 @@ pub(crate) struct MasterKeyRow {
     pub(crate) wraps: u64,
 }
 
+impl MasterKeyRow {
+    /// Whether the vault can't be opened without this key.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.state == KeyState::Active || self.wraps > 0
+    }
+}
+
 /// A row of `vault_data_keys` with its material, if it still has some.
 #[derive(Clone, Debug)]
 pub(crate) struct DataKeyRow {

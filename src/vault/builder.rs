@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Vault, init};
+use super::{Inner, MasterKeyCheck, Vault, init, master_key_check};
 use crate::clock::{Clock, DatabaseClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Keyring, MasterKeys};
@@ -84,6 +84,19 @@ impl VaultBuilder {
         self
     }
 
+    /// Checks the master keys that were given, and whether they open the vault; nothing is made or written.
+    ///
+    /// Where there is no vault yet, or its database can't be reached, the keys are checked by themselves.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if no database or no master key was given, or the URL is none; `Unsupported` if this build has no
+    /// such database. What is wrong with a key, or with the vault, is part of what is returned.
+    pub async fn check_master_keys(self) -> Result<MasterKeyCheck> {
+        let (place, providers) = given(self.place, self.providers)?;
+        master_key_check::check(place, providers).await
+    }
+
     /// Opens the vault.
     ///
     /// # Errors
@@ -91,20 +104,16 @@ impl VaultBuilder {
     /// As [`Vault::open`]; `InvalidInput` if no database or no master key was given; and what the migrations and the
     /// provider give while a vault is made.
     pub async fn build(self) -> Result<Vault> {
-        let needed = |what| Error::new(ErrorKind::InvalidInput, format!("to open a vault, give {what}"));
-        let place = self.place.ok_or_else(|| needed("its database"))?;
-        if self.providers.is_empty() {
-            return Err(needed("a master key"));
-        }
+        let (place, providers) = given(self.place, self.providers)?;
         let store: Arc<dyn Store> = place.open(self.missing).await?;
         if self.missing == Missing::Create {
             store.migrate().await?;
-            init::create_unless_there(store.as_ref(), self.providers[0].as_ref()).await?;
+            init::create_unless_there(store.as_ref(), providers[0].as_ref()).await?;
         }
         let identity = store.identity().await?.ok_or_else(|| {
             Error::new(ErrorKind::NotInitialized, "this database holds no vault; run `credvault init` first")
         })?;
-        let master_keys = MasterKeys::new(identity.vault, self.providers);
+        let master_keys = MasterKeys::new(identity.vault, providers);
         master_keys.unlock_all(store.as_ref()).await?;
         let keyring = Arc::new(Keyring::new(Arc::clone(&store), identity.vault, master_keys));
         if self.missing == Missing::Create {
@@ -112,4 +121,17 @@ impl VaultBuilder {
         }
         Ok(Vault(Arc::new(Inner { id: identity.vault, store, keyring, clock: self.clock })))
     }
+}
+
+/// What a vault takes at the least.
+fn given(
+    place: Option<Place>,
+    providers: Vec<Arc<dyn MasterKeyProvider>>,
+) -> Result<(Place, Vec<Arc<dyn MasterKeyProvider>>)> {
+    let needed = |what| Error::new(ErrorKind::InvalidInput, format!("to open a vault, give {what}"));
+    let place = place.ok_or_else(|| needed("its database"))?;
+    if providers.is_empty() {
+        return Err(needed("a master key"));
+    }
+    Ok((place, providers))
 }

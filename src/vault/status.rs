@@ -6,7 +6,7 @@ use super::Vault;
 use crate::error::Result;
 use crate::id::{MasterKeyId, VaultId};
 use crate::rotation::{DataKeySummary, quarantined_rows};
-use crate::store::{KeyState, On, Phase};
+use crate::store::{KeyState, MasterKeyRow, On, Phase};
 
 /// The state of a vault: from [`Vault::status`].
 #[derive(Clone, Debug)]
@@ -43,6 +43,12 @@ pub struct MasterKeySummary {
     pub wraps: u64,
 }
 
+impl MasterKeySummary {
+    pub(super) fn new(row: MasterKeyRow) -> Self {
+        Self { id: row.id, provider: row.provider, state: row.state, wraps: row.wraps }
+    }
+}
+
 pub(super) async fn status(vault: &Vault) -> Result<Status> {
     let store = &vault.0.store;
     let identity = store.identity().await?;
@@ -50,15 +56,7 @@ pub(super) async fn status(vault: &Vault) -> Result<Status> {
     Ok(Status {
         vault_id: vault.0.id,
         phase: identity.map_or(Phase::None, |identity| identity.phase),
-        master_keys: master_keys
-            .into_iter()
-            .map(|key| MasterKeySummary {
-                id: key.id,
-                provider: key.provider,
-                state: key.state,
-                wraps: key.wraps,
-            })
-            .collect(),
+        master_keys: master_keys.into_iter().map(MasterKeySummary::new).collect(),
         data_keys: vault.keys().list().await?,
         stale_rows: store.count_stale().await?,
         quarantined_rows: quarantined_rows(store.as_ref()).await?,

@@ -7,6 +7,7 @@ mod common;
 mod credentials;
 mod limits;
 mod listing;
+mod master_key_check;
 mod opening;
 mod organization_keys;
 mod passphrase;
