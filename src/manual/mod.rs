@@ -5,6 +5,7 @@
 //! - [`rotation`]: the protocol of a rotation and a rewrap, and the adoption of older rows
 //! - [`operations`]: setting up, backups, schedules, exit codes, changing the master key
 //! - [`comparison`]: Asherah, Vault transit, Lockbox, Airflow, and where they are the better choice
+//! - [`output`]: the documents of the command's `--output json`
 //!
 //! The tables themselves are described in `migrations/README.md`.
 
@@ -26,6 +27,9 @@ pub mod rotation {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+
+#[doc = include_str!("output.md")]
+pub mod output {}
 
 #[doc = include_str!("comparison.md")]
 pub mod comparison {}

@@ -4,9 +4,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cases;
 mod credentials;
 mod demo;
+mod documents;
 mod jobs;
+mod lookups;
 mod refusals;
 mod shell;
 mod vaults;

@@ -1,7 +1,7 @@
 //! A shell to run the command in: a folder, an environment without what this machine has set, a database.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::common::TestDatabase;
+use crate::documents;
 
 /// Looked for in everything that must not show it.
 pub const SECRET: &str = "ghp_MarkerMarkerMarkerMarkerMarkerMarker";
@@ -94,6 +95,23 @@ impl Shell {
         done
     }
 
+    /// What a shell prints, standard error among it, that is given a script in this folder; `credvault` is in its PATH.
+    pub fn type_in(&self, script: &str) -> String {
+        let folder = Path::new(env!("CARGO_BIN_EXE_credvault")).parent().unwrap();
+        let output = Command::new("sh")
+            .args(["-c", &format!("exec 2>&1\n{script}")])
+            .env_clear()
+            .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display()))
+            .env("TMPDIR", self.folder.path())
+            .env("HOME", self.folder.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Runs the command with nothing on standard input.
     pub fn run(&self, arguments: &[&str]) -> Done {
         self.run_with(arguments, b"")
@@ -131,6 +149,8 @@ impl Shell {
         assert_eq!(done.stdout.lines().count(), 1, "one document on one line");
         let document: Value = serde_json::from_str(&done.stdout).unwrap();
         assert_eq!(document["version"], 1);
+        let differences = documents::differences(&document);
+        assert!(differences.is_empty(), "{document}\nis not what the manual says: {differences:#?}");
         let command = document["command"].as_str().unwrap();
         assert!(arguments.join(" ").contains(command), "{command} is not {arguments:?}");
         document

@@ -1,58 +1,22 @@
 //! The command line.
 
+mod examples;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use credvault::{CredentialType, IntegrationId, OrganizationId};
+use clap_complete::Shell;
+use credvault::{CredentialType, DataKeyId, IntegrationId, OrganizationId};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, UtcOffset};
-
-const EXAMPLES: &str = "\
-Begin:
-  credvault demo                                     see all of it in a throw-away folder
-  credvault master-key generate --out master.key     make a master key, and back it up
-  export CREDVAULT_MASTER_KEY=file:master.key
-  credvault init                                     make the vault
-  printf %s \"$TOKEN\" |
-    credvault put --organization ID --connector github --create --field access_token
-  credvault get --organization ID --connector github --field access_token
-
-Environment:
-  CREDVAULT_DATABASE     the database, where --database is not given; else DATABASE_URL
-  CREDVAULT_MASTER_KEY   the master keys, where --master-key is not given; separated by blanks
-  CREDVAULT_LOG          what to log to standard error, such as credvault=debug; else RUST_LOG
-
-Exit codes:
-  0 done   1 error   2 what was given is not valid   3 work remains: run it again
-  4 findings, or rows in quarantine   5 refused by a guard; nothing was changed";
-
-const PUT_EXAMPLES: &str = "\
-Examples:
-  printf %s \"$TOKEN\" |
-    credvault put --organization ID --connector github --create --field access_token
-  credvault put --organization ID --connector gcp --type service_account --field key < key.json
-  credvault put --organization ID --integration ID --type oauth2 < tokens.json";
-
-const ROTATE_EXAMPLES: &str = "\
-Examples:
-  credvault rotate                 from cron, every day: does what is due; exit code 3 says run it again
-  credvault rotate --force         a new data key now
-  credvault rotate --max-age 30d   another schedule";
-
-const REWRAP_EXAMPLES: &str = "\
-Example:
-  credvault master-key generate --out new.key
-  … give every service both keys: CREDVAULT_MASTER_KEY=\"file:master.key file:new.key\"
-  credvault rewrap --to file:new.key
-  … take the old key from the services; keep it as long as the backups that need it";
 
 /// The heading of the options that every command has.
 const EVERYWHERE: &str = "Vault and output";
 
 /// A credential vault inside your own database, with key rotation.
 #[derive(Parser)]
-#[command(name = "credvault", version, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "credvault", version, after_help = examples::ALL, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -94,57 +58,91 @@ pub(crate) enum Command {
     ///
     /// Stores, reads, rotates, rewraps and verifies. With --database it fills that database, which must be empty; the
     /// environment's is never used.
+    #[command(after_help = examples::DEMO)]
     Demo(Demo),
     /// Make the vault in the database, unless it is there.
     ///
     /// Back the master key up: without it everything in the vault is lost.
+    #[command(after_help = examples::INIT)]
     Init,
     /// Bring the database to the schema of this version.
+    #[command(after_help = examples::MIGRATE)]
     Migrate {
         /// Say what would be applied, and write nothing.
         #[arg(long)]
         dry_run: bool,
     },
     /// Master keys, which wrap the data keys.
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand, arg_required_else_help = true, after_help = examples::MASTER_KEY)]
     MasterKey(MasterKey),
     /// Store a credential in place of the one before it, from standard input.
     ///
     /// Standard input is a JSON object of strings, `{"access_token": "…", "refresh_token": "…"}`; with --field the
     /// value of that one field, or a prompt for it on a terminal. Fields that are not given again are gone.
-    #[command(after_help = PUT_EXAMPLES)]
+    #[command(after_help = examples::PUT)]
     Put(Put),
     /// Show a credential; its values only when asked for.
+    #[command(after_help = examples::GET)]
     Get(Get),
     /// List an organization's credentials. Nothing is decrypted.
+    #[command(after_help = examples::LIST)]
     List {
         /// The organization.
         #[arg(long, value_name = "ID")]
         organization: OrganizationId,
     },
+    /// Show what is known of a credential without opening it.
+    #[command(after_help = examples::DESCRIBE)]
+    Describe(Address),
+    /// List the credentials of all organizations that expire soon, or have; the soonest first. Nothing is decrypted.
+    #[command(after_help = examples::EXPIRING)]
+    Expiring(Expiring),
+    /// Move an integration with its credential to another organization.
+    ///
+    /// The credential is sealed anew, for that organization. Another transfer takes it back.
+    #[command(after_help = examples::TRANSFER)]
+    Transfer(Transfer),
     /// Delete a credential; its integration stays.
+    #[command(after_help = examples::DELETE)]
     Delete(Address),
     /// Data keys, which seal the credentials.
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand, arg_required_else_help = true, after_help = examples::KEYS)]
     Keys(Keys),
     /// Read the rows of the service that was there before.
     ///
     /// They are sealed under a key made from its ENCRYPTION_SALT. The salt must open one of them, and is not stored.
+    #[command(after_help = examples::ADOPT)]
     Adopt(Adopt),
     /// Make new data keys where they are due, and re-encrypt every row that isn't under the active one.
     ///
     /// Services go on reading and writing meanwhile. Only one process does this at a time; another one says so.
-    #[command(after_help = ROTATE_EXAMPLES)]
+    #[command(after_help = examples::ROTATE)]
     Rotate(Rotate),
     /// Wrap all data keys by another master key. No credential is touched.
-    #[command(after_help = REWRAP_EXAMPLES)]
+    #[command(after_help = examples::REWRAP)]
     Rewrap(Rewrap),
     /// Check every key and open every row; nothing is shown or written.
+    #[command(after_help = examples::VERIFY)]
     Verify,
     /// Say what is in the vault and what remains to be done.
     ///
     /// Exit code 4 with rows in quarantine, else 3 with rows that a rotation has to re-encrypt.
+    #[command(after_help = examples::STATUS)]
     Status,
+    /// Print the completions for a shell.
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each command.
+    #[command(after_help = examples::MAN)]
+    Man {
+        /// Write the pages of all commands into this folder, which is made if it isn't there.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -163,6 +161,7 @@ pub(crate) struct Demo {
 #[derive(Subcommand)]
 pub(crate) enum MasterKey {
     /// Make a new master key: a file that only you can read, or text for an environment variable.
+    #[command(after_help = examples::GENERATE)]
     Generate {
         /// Write it to a new file with mode 0600.
         #[arg(long, value_name = "PATH")]
@@ -171,6 +170,13 @@ pub(crate) enum MasterKey {
         #[arg(long, conflicts_with = "out")]
         reveal: bool,
     },
+    /// Say whether the master keys given are what the vault needs. Nothing is written.
+    ///
+    /// Each must yield a key; together they must open the active master key and each one that still wraps a data key.
+    /// Where there is no vault, or it can't be reached, they are checked by themselves. Exit code 4 if anything is
+    /// missing.
+    #[command(after_help = examples::CHECK)]
+    Check,
 }
 
 /// One credential.
@@ -225,11 +231,53 @@ pub(crate) struct Get {
     pub(crate) field: Option<String>,
 }
 
+#[derive(Args)]
+pub(crate) struct Expiring {
+    #[command(flatten)]
+    pub(crate) until: Until,
+    /// At most this many.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+}
+
+/// Up to when.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Until {
+    /// From now on, such as 7d or 12h.
+    #[arg(long, value_name = "DURATION", value_parser = age)]
+    pub(crate) within: Option<Duration>,
+    /// Up to a moment, such as 2027-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) before: Option<OffsetDateTime>,
+}
+
+#[derive(Args)]
+pub(crate) struct Transfer {
+    #[command(flatten)]
+    pub(crate) integration: Integration,
+    /// The organization that has it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) from: OrganizationId,
+    /// The organization that gets it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) to: OrganizationId,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Keys {
     /// List the data keys with the rows under each.
+    #[command(after_help = examples::KEYS_LIST)]
     List,
+    /// Show one data key, and what it is still needed for.
+    #[command(after_help = examples::KEYS_SHOW)]
+    Show {
+        /// The data key: a UUID, or `v1` for the legacy key.
+        #[arg(value_name = "ID")]
+        id: DataKeyId,
+    },
     /// Give an organization a data key of its own, or a new one; its rows follow with the next rotation.
+    #[command(after_help = examples::KEYS_CREATE)]
     Create {
         /// The organization.
         #[arg(long, value_name = "ID")]
@@ -319,6 +367,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_command_ends_with_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(path), "{path}: {help}");
+            for command in command.get_subcommands() {
+                check(command, &format!("{path} {}", command.get_name()));
+            }
+        }
+        check(&Arguments::command(), "credvault");
     }
 
     #[test]

@@ -73,12 +73,20 @@ pub(crate) fn master_keys(
     global: &Global,
     prompt: Prompt,
 ) -> anyhow::Result<Vec<Arc<dyn MasterKeyProvider>>> {
-    let from_environment;
-    let specs: Vec<&str> = if global.master_key.is_empty() {
-        from_environment = first_set(&["CREDVAULT_MASTER_KEY"])?.map(|(_, specs)| specs).unwrap_or_default();
-        from_environment.split_whitespace().collect()
+    master_key_specs(global)?.iter().map(|spec| master_key(spec, prompt)).collect()
+}
+
+/// What says where the master keys are: the flags, else the words of the environment's variable.
+///
+/// # Errors
+///
+/// `InvalidInput` if there is none.
+pub(crate) fn master_key_specs(global: &Global) -> anyhow::Result<Vec<String>> {
+    let specs: Vec<String> = if global.master_key.is_empty() {
+        let specs = first_set(&["CREDVAULT_MASTER_KEY"])?.map(|(_, specs)| specs).unwrap_or_default();
+        specs.split_whitespace().map(str::to_owned).collect()
     } else {
-        global.master_key.iter().map(String::as_str).collect()
+        global.master_key.clone()
     };
     if specs.is_empty() {
         return Err(usage(
@@ -86,7 +94,7 @@ pub(crate) fn master_keys(
              `credvault master-key generate --out PATH` makes one for a new vault",
         ));
     }
-    specs.into_iter().map(|spec| master_key(spec, prompt)).collect()
+    Ok(specs)
 }
 
 /// The master key that `spec` says.

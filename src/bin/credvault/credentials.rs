@@ -1,4 +1,4 @@
-//! The credentials of an organization: `put`, `get`, `list`, `delete`.
+//! The credentials of an organization: `put`, `get`, `list`, `transfer`, `delete`.
 
 use std::io::IsTerminal;
 
@@ -10,11 +10,12 @@ use credvault::{
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::arguments::{Address, Get, Global, Integration, Put};
+use crate::arguments::{Address, Get, Global, Integration, Put, Transfer};
 use crate::connection;
-use crate::failure::{Exit, usage};
+use crate::failure::{Exit, refused, usage};
 use crate::output::{self, Report};
 use crate::standard_streams;
+use crate::summaries::{self, data_key, expiry};
 
 /// What stands for a value that is not shown, whatever its length.
 const MASK: &str = "********";
@@ -205,7 +206,7 @@ pub(crate) async fn list(global: &Global, organization: OrganizationId) -> anyho
     };
     let fields = json!({
         "organization_id": organization.to_string(),
-        "credentials": credentials.iter().map(summary).collect::<Vec<_>>(),
+        "credentials": credentials.iter().map(summaries::document).collect::<Vec<_>>(),
     });
     Ok(Report::new("list", Exit::Done, text, fields))
 }
@@ -217,24 +218,52 @@ fn row(summary: &Summary) -> [String; 6] {
         summary.credential_type.to_string(),
         expiry(summary.expires_at),
         output::moment(summary.updated_at),
-        summary.key_id.map_or_else(|| "none".to_owned(), |key| key.to_string()),
+        data_key(summary),
     ]
 }
 
-fn summary(summary: &Summary) -> Value {
-    json!({
-        "integration_id": summary.integration_id.to_string(),
-        "connector": summary.connector_type,
-        "credential_type": summary.credential_type.as_str(),
-        "data_key_id": summary.key_id.map(|key| key.to_string()),
-        "expires_at": summary.expires_at.map(output::rfc3339),
-        "created_at": output::rfc3339(summary.created_at),
-        "updated_at": output::rfc3339(summary.updated_at),
-    })
+/// `credvault transfer`.
+pub(crate) async fn transfer(global: &Global, transfer: &Transfer) -> anyhow::Result<Report> {
+    let vault = connection::open(global).await?;
+    let (from, to) = (transfer.from, transfer.to);
+    let integration = find(&vault.organization(from), &transfer.integration).await?;
+    if let Err(error) = vault.transfer(integration, from, to).await {
+        let (from, to) = (vault.organization(from), vault.organization(to));
+        return Err(match in_the_way(&from, &to, integration).await? {
+            Some(message) if error.kind() == ErrorKind::Refused => refused(message),
+            _ => error.into(),
+        });
+    }
+    Ok(Report::new(
+        "transfer",
+        Exit::Done,
+        format!(
+            "Integration {integration} is organization {to}'s now, its credential sealed anew for it.\n\
+             `credvault transfer --integration {integration} --from {to} --to {from}` takes it back.\n"
+        ),
+        json!({
+            "integration_id": integration.to_string(),
+            "from_organization_id": from.to_string(),
+            "to_organization_id": to.to_string(),
+        }),
+    ))
 }
 
-fn expiry(expires_at: Option<time::OffsetDateTime>) -> String {
-    expires_at.map_or_else(|| "never".to_owned(), output::moment)
+/// Why an integration can't become another organization's, if that has one with the same connector.
+async fn in_the_way(
+    from: &Organization,
+    to: &Organization,
+    integration: IntegrationId,
+) -> anyhow::Result<Option<String>> {
+    let Some(summary) = from.describe(integration).await? else { return Ok(None) };
+    let connector = summary.connector_type;
+    Ok(to.integration(&connector).await?.map(|other| {
+        format!(
+            "integration {integration} stays as it is: organization {} has an integration with {connector:?} already, \
+             {other}",
+            to.id()
+        )
+    }))
 }
 
 /// `credvault delete`.
@@ -254,7 +283,10 @@ pub(crate) async fn delete(global: &Global, address: &Address) -> anyhow::Result
 }
 
 /// The integration that was named by its id or its connector.
-async fn find(organization: &Organization, integration: &Integration) -> anyhow::Result<IntegrationId> {
+pub(crate) async fn find(
+    organization: &Organization,
+    integration: &Integration,
+) -> anyhow::Result<IntegrationId> {
     if let Some(id) = integration.id {
         return Ok(id);
     }
@@ -268,7 +300,8 @@ async fn find(organization: &Organization, integration: &Integration) -> anyhow:
     })
 }
 
-fn no_credential(integration: IntegrationId, organization: &Organization) -> anyhow::Error {
+/// The error for an integration that has none.
+pub(crate) fn no_credential(integration: IntegrationId, organization: &Organization) -> anyhow::Error {
     let id = organization.id();
     not_found(format!(
         "integration {integration} of organization {id} has no credential; `credvault list --organization {id}` \

@@ -46,6 +46,18 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     exit_of(error).into()
 }
 
+/// A library's error with its causes, as it is said elsewhere than on standard error.
+pub(crate) fn one_line(error: &Error) -> String {
+    let mut line = error.to_string();
+    // As in `line`.
+    let mut cause = std::error::Error::source(error).filter(|_| error.kind() != ErrorKind::NotInitialized);
+    while let Some(error) = cause {
+        append(&mut line, &error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
 fn exit_of(error: &anyhow::Error) -> Exit {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map(Error::kind) {
         Some(ErrorKind::InvalidInput) => Exit::Usage,
@@ -62,22 +74,7 @@ fn line(error: &anyhow::Error) -> String {
     let causes = if has_no_vault { 1 } else { usize::MAX };
     let mut line = String::new();
     for cause in error.chain().take(causes).map(ToString::to_string) {
-        if line.contains(&cause) {
-            continue;
-        }
-        match cause.rsplit_once(" (") {
-            // A database's failure repeats the message, and adds its code.
-            Some((message, code)) if !line.is_empty() && line.ends_with(message) => {
-                line.push_str(" (");
-                line.push_str(code);
-            }
-            _ => {
-                if !line.is_empty() {
-                    line.push_str(": ");
-                }
-                line.push_str(&cause);
-            }
-        }
+        append(&mut line, &cause);
     }
     line.push_str(match ours {
         Some(error) if error.kind() == ErrorKind::KeyMismatch => {
@@ -100,6 +97,26 @@ fn line(error: &anyhow::Error) -> String {
         _ => "",
     });
     line
+}
+
+/// Adds a cause, unless it is said already.
+fn append(line: &mut String, cause: &str) {
+    if line.contains(cause) {
+        return;
+    }
+    match cause.rsplit_once(" (") {
+        // A database's failure repeats the message, and adds its code.
+        Some((message, code)) if !line.is_empty() && line.ends_with(message) => {
+            line.push_str(" (");
+            line.push_str(code);
+        }
+        _ => {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(cause);
+        }
+    }
 }
 
 fn say(line: &str) {

@@ -19,10 +19,13 @@ mod credentials;
 mod demo;
 mod failure;
 mod keys;
+mod master_key_check;
 mod output;
 mod rotation;
 mod setup;
+mod shell_files;
 mod standard_streams;
+mod summaries;
 mod verification;
 
 use std::io::IsTerminal;
@@ -61,10 +64,13 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Demo(demo) => demo::run(&global, &demo).await,
         Command::Init => setup::init(&global).await,
         Command::Migrate { dry_run } => setup::migrate(&global, dry_run).await,
-        Command::MasterKey(command) => setup::master_key(&command),
+        Command::MasterKey(command) => setup::master_key(&global, &command).await,
         Command::Put(put) => credentials::put(&global, put).await,
         Command::Get(get) => credentials::get(&global, &get).await,
         Command::List { organization } => credentials::list(&global, organization).await,
+        Command::Describe(address) => summaries::describe(&global, &address).await,
+        Command::Expiring(expiring) => summaries::expiring(&global, &expiring).await,
+        Command::Transfer(transfer) => credentials::transfer(&global, &transfer).await,
         Command::Delete(address) => credentials::delete(&global, &address).await,
         Command::Keys(command) => keys::run(&global, &command).await,
         Command::Adopt(adopt) => adoption::run(&global, &adopt).await,
@@ -72,7 +78,14 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Rewrap(rewrap) => rotation::rewrap(&global, &rewrap).await,
         Command::Verify => verification::verify(&global).await,
         Command::Status => verification::status(&global).await,
+        Command::Completions { shell } => shell_files::completions(shell),
+        Command::Man { out } => shell_files::man(out.as_deref()),
     }
+}
+
+/// Whether standard error is a terminal that may be coloured.
+fn shows_colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Logs to standard error what `CREDVAULT_LOG`, else `RUST_LOG`, asks for; nothing unless one is set.
@@ -84,7 +97,7 @@ fn start_log() -> anyhow::Result<()> {
         .map_err(|_| failure::usage(format!("{name} is no filter such as `credvault=debug`")))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(shows_colours())
         .with_writer(std::io::stderr)
         .init();
     Ok(())

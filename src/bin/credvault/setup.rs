@@ -1,6 +1,7 @@
 //! What comes first: `init`, `migrate`, `master-key`.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use credvault::provider::{KeyFile, MasterKeyText};
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::arguments::{Global, MasterKey};
 use crate::connection::{self, Prompt};
 use crate::failure::{Exit, usage};
+use crate::master_key_check;
 use crate::output::{self, Report};
 use crate::standard_streams;
 
@@ -73,9 +75,15 @@ pub(crate) async fn migrate(global: &Global, dry_run: bool) -> anyhow::Result<Re
 }
 
 /// `credvault master-key`.
-pub(crate) fn master_key(command: &MasterKey) -> anyhow::Result<Report> {
+pub(crate) async fn master_key(global: &Global, command: &MasterKey) -> anyhow::Result<Report> {
+    match command {
+        MasterKey::Generate { out, reveal } => generate(out.as_deref(), *reveal),
+        MasterKey::Check => master_key_check::run(global).await,
+    }
+}
+
+fn generate(out: Option<&Path>, reveal: bool) -> anyhow::Result<Report> {
     const COMMAND: &str = "master-key generate";
-    let MasterKey::Generate { out, reveal } = command;
     if let Some(path) = out {
         let id = KeyFile::generate(path)?;
         return Ok(Report::new(

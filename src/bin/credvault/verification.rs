@@ -74,7 +74,12 @@ fn finding(finding: &Finding) -> Value {
         Finding::Row { integration, problem } => of(Some(integration.to_string()), None, problem),
         Finding::Key { key, problem } => of(None, Some(key.to_string()), problem),
         Finding::KeyRecord { problem } => of(None, None, problem),
-        other => json!({ "kind": "other", "message": other.to_string() }),
+        other => json!({
+            "integration_id": null,
+            "data_key_id": null,
+            "kind": "other",
+            "message": other.to_string(),
+        }),
     }
 }
 

@@ -1,0 +1,136 @@
+//! How each command is typed: the end of its help.
+
+pub(super) const ALL: &str = "\
+Begin:
+  credvault demo                                     see all of it in a throw-away folder
+  credvault master-key generate --out master.key     make a master key, and back it up
+  export CREDVAULT_MASTER_KEY=file:master.key
+  credvault init                                     make the vault
+  printf %s \"$TOKEN\" |
+    credvault put --organization ID --connector github --create --field access_token
+  credvault get --organization ID --connector github --field access_token
+
+Environment:
+  CREDVAULT_DATABASE     the database, where --database is not given; else DATABASE_URL
+  CREDVAULT_MASTER_KEY   the master keys, where --master-key is not given; separated by blanks
+  CREDVAULT_LOG          what to log to standard error, such as credvault=debug; else RUST_LOG
+  NO_COLOR               when set, no colours; there are none outside a terminal
+
+Exit codes:
+  0 done   1 error   2 what was given is not valid   3 work remains: run it again
+  4 findings, or rows in quarantine   5 refused by a guard; nothing was changed";
+
+pub(super) const DEMO: &str = "\
+Examples:
+  credvault demo
+  credvault demo --tokens 100000 --keep";
+
+pub(super) const INIT: &str = "\
+Example:
+  credvault master-key generate --out master.key
+  credvault init --database sqlite:vault.db --master-key file:master.key";
+
+pub(super) const MIGRATE: &str = "\
+Example:
+  credvault migrate --dry-run
+  credvault migrate";
+
+pub(super) const MASTER_KEY: &str = "\
+Example:
+  credvault master-key generate --out master.key
+  credvault master-key check --master-key file:master.key";
+
+pub(super) const GENERATE: &str = "\
+Examples:
+  credvault master-key generate --out master.key
+  credvault master-key generate | kubectl create secret generic credvault --from-file=master.key=/dev/stdin";
+
+pub(super) const CHECK: &str = "\
+Examples:
+  credvault master-key check                           those of CREDVAULT_MASTER_KEY
+  credvault master-key check --master-key file:old.key --master-key file:new.key";
+
+pub(super) const PUT: &str = "\
+Examples:
+  printf %s \"$TOKEN\" |
+    credvault put --organization ID --connector github --create --field access_token
+  credvault put --organization ID --connector gcp --type service_account --field key < key.json
+  credvault put --organization ID --integration ID --type oauth2 < tokens.json";
+
+pub(super) const GET: &str = "\
+Examples:
+  credvault get --organization ID --connector github
+  credvault get --organization ID --connector github --field access_token | some-program";
+
+pub(super) const DESCRIBE: &str = "\
+Example:
+  credvault describe --organization ID --connector github";
+
+pub(super) const LIST: &str = "\
+Example:
+  credvault list --organization ID";
+
+pub(super) const EXPIRING: &str = "\
+Examples:
+  credvault expiring --within 7d
+  credvault expiring --before 2027-01-31T12:00:00Z --limit 1000 --output json";
+
+pub(super) const TRANSFER: &str = "\
+Example:
+  credvault transfer --connector github --from ID --to ID";
+
+pub(super) const DELETE: &str = "\
+Example:
+  credvault delete --organization ID --connector github";
+
+pub(super) const KEYS: &str = "\
+Example:
+  credvault keys list";
+
+pub(super) const KEYS_LIST: &str = KEYS;
+
+pub(super) const KEYS_SHOW: &str = "\
+Example:
+  credvault keys show ID     one of the ids that `credvault keys list` prints";
+
+pub(super) const KEYS_CREATE: &str = "\
+Example:
+  credvault keys create --organization ID
+  credvault rotate";
+
+pub(super) const ADOPT: &str = "\
+Example:
+  printf %s \"$ENCRYPTION_SALT\" > salt
+  credvault adopt --salt-file salt";
+
+pub(super) const ROTATE: &str = "\
+Examples:
+  credvault rotate                 from cron, every day: does what is due; exit code 3 says run it again
+  credvault rotate --force         a new data key now
+  credvault rotate --max-age 30d   another schedule";
+
+pub(super) const REWRAP: &str = "\
+Example:
+  credvault master-key generate --out new.key
+  … give every service both keys: CREDVAULT_MASTER_KEY=\"file:master.key file:new.key\"
+  credvault rewrap --to file:new.key
+  … take the old key from the services; keep it as long as the backups that need it";
+
+pub(super) const VERIFY: &str = "\
+Example:
+  credvault verify --output json";
+
+pub(super) const STATUS: &str = "\
+Example:
+  credvault status";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  credvault completions bash > ~/.local/share/bash-completion/completions/credvault
+  credvault completions zsh > ~/.zfunc/_credvault
+  credvault completions fish > ~/.config/fish/completions/credvault.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  credvault man | man -l -
+  credvault man --out ~/.local/share/man/man1";
