@@ -43,6 +43,7 @@
 //! | take over rows of another service | [`Vault::adoption`] |
 //! | check everything, ask how it stands | [`Vault::verify`], [`Vault::status`] |
 //! | know whether the master keys given suffice | [`VaultBuilder::check_master_keys`] |
+//! | end a process in good order | [`Vault::close`] |
 //! | migrate | [`migrate()`], [`VaultBuilder::create_if_missing`] |
 //! | understand or operate it | the [`manual`] |
 //!

@@ -174,6 +174,15 @@ impl Vault {
     pub async fn status(&self) -> Result<Status> {
         status::status(self).await
     }
+
+    /// Closes the connections of the vault, for all its clones, before a process ends; a pool of the caller's stays open,
+    /// the caller's to close.
+    ///
+    /// Waits for the calls that have a connection. Later ones fail with `Store`, on a pool of the vault's own, and so does
+    /// a rotation at its next statement: end that first. Unwrapped keys are wiped when the last clone is dropped.
+    pub async fn close(&self) {
+        self.0.store.close().await;
+    }
 }
 
 impl fmt::Debug for Vault {

@@ -22,6 +22,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 #[cfg(feature = "postgres")]
 use sqlx::PgConnection;
 #[cfg(feature = "sqlite")]
@@ -37,9 +38,11 @@ pub(crate) use runs::RunStore;
 use target::Target;
 
 /// Everything that the layers above ask of a database.
-pub(crate) trait Store: CredentialStore + KeyStore + RunStore + fmt::Debug + Send + Sync {}
-
-impl<S: CredentialStore + KeyStore + RunStore + fmt::Debug + Send + Sync> Store for S {}
+#[async_trait]
+pub(crate) trait Store: CredentialStore + KeyStore + RunStore + fmt::Debug + Send + Sync {
+    /// Closes the pool if it is the store's own, once its connections are back; a caller's pool is left alone.
+    async fn close(&self);
+}
 
 /// A connection of the caller's, usually inside a transaction of the caller's.
 ///
@@ -153,6 +156,14 @@ impl<DB: sqlx::Database> std::ops::DerefMut for Borrowed<'_, DB> {
             Self::Callers(connection) => connection,
         }
     }
+}
+
+/// Whose a pool is, and so who closes it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PoolOwner {
+    Caller,
+    Store,
 }
 
 /// Where a vault is.

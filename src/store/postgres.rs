@@ -21,7 +21,7 @@ use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
 use super::rows::*;
 use super::runs::{RunStore, run_store};
-use super::{Borrowed, Connection, On, to_the_end};
+use super::{Borrowed, Connection, On, PoolOwner, Store, to_the_end};
 use crate::clock::Timestamp;
 use crate::credential::{CredentialType, Summary};
 use crate::error::{Error, ErrorKind, Result};
@@ -96,6 +96,7 @@ pub(crate) const PUT_STATEMENT: &str = sql::PUT;
 #[derive(Debug)]
 pub(crate) struct PostgresStore {
     pool: PgPool,
+    pool_owner: PoolOwner,
 }
 
 type Conn = PgConnection;
@@ -103,7 +104,7 @@ type Conn = PgConnection;
 impl PostgresStore {
     /// On the caller's pool, which stays the caller's to close.
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self { pool, pool_owner: PoolOwner::Caller }
     }
 
     /// On a pool of our own.
@@ -140,7 +141,7 @@ impl PostgresStore {
                 .retryable(),
                 error => failure(DOING, error),
             })?;
-        Ok(Self::new(pool))
+        Ok(Self { pool, pool_owner: PoolOwner::Store })
     }
 
     async fn connection<'c>(&self, doing: &str, on: On<'c>) -> Result<Borrowed<'c, Postgres>> {
@@ -230,6 +231,15 @@ async fn swap(pool: &PgPool, run: RunId, swaps: Vec<Swap>) -> Result<Vec<Integra
 credential_store!(PostgresStore, PgRow);
 key_store!(PostgresStore, PgRow);
 run_store!(PostgresStore, PgRow);
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn close(&self) {
+        if self.pool_owner == PoolOwner::Store {
+            self.pool.close().await;
+        }
+    }
+}
 
 impl Type<Postgres> for Id {
     fn type_info() -> PgTypeInfo {

@@ -23,7 +23,7 @@ use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
 use super::rows::*;
 use super::runs::{RunStore, run_store};
-use super::{Borrowed, Connection, Missing, On, to_the_end};
+use super::{Borrowed, Connection, Missing, On, PoolOwner, Store, to_the_end};
 use crate::clock::Timestamp;
 use crate::credential::{CredentialType, Summary};
 use crate::error::{Error, ErrorKind, Result};
@@ -84,6 +84,7 @@ mod sql {
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
     pool: SqlitePool,
+    pool_owner: PoolOwner,
 }
 
 type Conn = SqliteConnection;
@@ -91,7 +92,7 @@ type Conn = SqliteConnection;
 impl SqliteStore {
     /// On the caller's pool, which stays the caller's to close.
     pub(crate) fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+        Self { pool, pool_owner: PoolOwner::Caller }
     }
 
     /// On a pool of our own: synchronous FULL, foreign keys on, and the write-ahead log if the file is made.
@@ -132,7 +133,7 @@ impl SqliteStore {
         pool.test_before_acquire(false)
             .connect_with(options.foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
             .await
-            .map(Self::new)
+            .map(|pool| Self { pool, pool_owner: PoolOwner::Store })
             .map_err(|error| failure("opening the SQLite database", error))
     }
 
@@ -211,6 +212,15 @@ async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Vec<Int
 credential_store!(SqliteStore, SqliteRow);
 key_store!(SqliteStore, SqliteRow);
 run_store!(SqliteStore, SqliteRow);
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn close(&self) {
+        if self.pool_owner == PoolOwner::Store {
+            self.pool.close().await;
+        }
+    }
+}
 
 impl Type<Sqlite> for Id {
     fn type_info() -> SqliteTypeInfo {

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod closing;
 mod credentials;
 mod limits;
 mod listing;
