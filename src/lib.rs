@@ -44,6 +44,7 @@
 //! | check everything, ask how it stands | [`Vault::verify`], [`Vault::status`] |
 //! | know whether the master keys given suffice | [`VaultBuilder::check_master_keys`] |
 //! | end a process in good order | [`Vault::close`] |
+//! | see all that in a service | `examples/github_service` |
 //! | migrate | [`migrate()`], [`VaultBuilder::create_if_missing`] |
 //! | understand or operate it | the [`manual`] |
 //!
