@@ -11,6 +11,7 @@ mod rewrap;
 mod rotate;
 mod sweep;
 
+use crate::clock::Clock;
 use crate::crypto::key::DataKey;
 use crate::envelope::{Nonce, WrapContext, wrap_key};
 use crate::error::{Error, ErrorKind, Result};
@@ -69,17 +70,18 @@ pub(crate) async fn new_data_key(
     Err(Error::new(ErrorKind::Conflict, "the active master key kept changing while a data key was made"))
 }
 
-/// Makes a pre-active key the active one of its scope.
+/// Makes a pre-active key the active one of its scope; its age counts from now, by `clock`.
 ///
 /// # Errors
 ///
 /// `Conflict` if it is no longer pre-active, `Store` if the database fails.
 pub(crate) async fn activate(
     store: &dyn Store,
+    clock: &dyn Clock,
     id: DataKeyId,
     organization: Option<OrganizationId>,
 ) -> Result<()> {
-    if store.switch_data_key(id, organization).await? {
+    if store.switch_data_key(id, organization, clock.offset()).await? {
         return Ok(());
     }
     // Another process may have finished the same key.
@@ -98,12 +100,13 @@ pub(crate) async fn activate(
 pub(crate) async fn finish_pre_active(
     store: &dyn Store,
     keyring: &Keyring,
+    clock: &dyn Clock,
 ) -> Result<Vec<Option<OrganizationId>>> {
     let mut finished = Vec::new();
     for key in store.data_keys().await?.into_iter().flatten() {
         if key.state == KeyState::PreActive {
             keyring.unwrap(On::Pool, &key).await?;
-            activate(store, key.id, key.organization).await?;
+            activate(store, clock, key.id, key.organization).await?;
             finished.push(key.organization);
         }
     }

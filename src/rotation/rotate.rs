@@ -177,7 +177,7 @@ impl Rotation {
                 ));
             }
         }
-        let finished = finish_pre_active(store, &self.keyring).await?;
+        let finished = finish_pre_active(store, &self.keyring, self.clock.as_ref()).await?;
         let now = store.now(self.clock.offset()).await?;
         let due = |key: &DataKeyRow| {
             let age =
@@ -194,7 +194,7 @@ impl Rotation {
             }
             if due(key) && (self.organization.is_none() || self.organization == key.organization) {
                 let id = new_data_key(store, &self.keyring, key.organization).await?;
-                activate(store, id, key.organization).await?;
+                activate(store, self.clock.as_ref(), id, key.organization).await?;
                 report.new_keys.push(id);
                 tracing::info!(key = %id, "switched to a new data key");
             }

@@ -60,7 +60,12 @@ pub(crate) trait KeyStore {
 
     /// Makes a pre-active data key the active one of its scope and deactivates the one before it, in one
     /// transaction; `false`, and nothing changed, unless it was pre-active.
-    async fn switch_data_key(&self, id: DataKeyId, organization: Option<OrganizationId>) -> Result<bool>;
+    async fn switch_data_key(
+        &self,
+        id: DataKeyId,
+        organization: Option<OrganizationId>,
+        clock_offset: Duration,
+    ) -> Result<bool>;
 
     /// Stores the legacy key in place of its placeholder and begins the phase observe, in one transaction;
     /// `false`, and nothing changed, if it is registered already.
@@ -285,9 +290,8 @@ macro_rules! key_store {
             }
 
             async fn now(&self, clock_offset: Duration) -> Result<Timestamp> {
-                let clock_offset = i64::try_from(clock_offset.whole_microseconds()).unwrap_or(i64::MAX);
                 sqlx::query_scalar::<_, Time>(sql::NOW)
-                    .bind(clock_offset)
+                    .bind(microseconds(clock_offset))
                     .fetch_one(&self.pool)
                     .await
                     .map(Time::timestamp_or_epoch)
@@ -318,6 +322,7 @@ macro_rules! key_store {
                 &self,
                 id: DataKeyId,
                 organization: Option<OrganizationId>,
+                clock_offset: Duration,
             ) -> Result<bool> {
                 let pool = self.pool.clone();
                 to_the_end(async move {
@@ -333,6 +338,7 @@ macro_rules! key_store {
                     deactivate.execute(&mut *transaction).await.map_err(say)?;
                     let activated = sqlx::query(sql::ACTIVATE_DATA_KEY)
                         .bind(id.to_string())
+                        .bind(microseconds(clock_offset))
                         .execute(&mut *transaction)
                         .await
                         .map_err(say)?;

@@ -237,7 +237,7 @@ macro_rules! statements {
               WHERE state = 'active' AND organization_id = $2 AND id <> $1"
         );
         pub(in $crate::store) const ACTIVATE_DATA_KEY: &str = concat!(
-            "UPDATE vault_data_keys SET state = 'active', activated_at = ", $now, "
+            "UPDATE vault_data_keys SET state = 'active', activated_at = ", $now, " + $2", $microsecond, "
               WHERE id = $1 AND state = 'pre-active'"
         );
         pub(in $crate::store) const SET_LEGACY_KEY_CHECK: &str =

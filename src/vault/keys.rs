@@ -31,10 +31,10 @@ impl Keys {
     /// `KeyUnavailable` or `KeyMismatch` if the active master key can't be had; `Tampered` if the new key doesn't hold;
     /// `Conflict` if another process changed the keys meanwhile; `Store` if the database fails.
     pub async fn create(&self, organization: impl Into<OrganizationId>) -> Result<DataKeyId> {
-        let (store, keyring) = (&self.0.0.store, &self.0.0.keyring);
+        let (store, keyring, clock) = (&self.0.0.store, &self.0.0.keyring, &self.0.0.clock);
         let scope = Some(organization.into());
         let id = new_data_key(store.as_ref(), keyring, scope).await?;
-        activate(store.as_ref(), id, scope).await?;
+        activate(store.as_ref(), clock.as_ref(), id, scope).await?;
         Ok(id)
     }
 }
