@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 /// What is added to the database's `now()` wherever a schedule or a lease asks for the time.
 ///
 /// Production uses [`DatabaseClock`]; tests move time with
-#[cfg_attr(feature = "test-util", doc = "[`ManualClock`].")]
+#[cfg_attr(feature = "test-util", doc = "[`ManualClock`](crate::test_util::ManualClock).")]
 #[cfg_attr(not(feature = "test-util"), doc = "`ManualClock` of the feature `test-util`.")]
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The offset from the database's clock.
@@ -24,27 +24,6 @@ impl Clock for DatabaseClock {
     }
 }
 
-/// The database's clock, ahead or behind by an offset that a test moves.
-#[cfg(feature = "test-util")]
-#[derive(Clone, Debug, Default)]
-pub struct ManualClock(std::sync::Arc<std::sync::atomic::AtomicI64>);
-
-#[cfg(feature = "test-util")]
-impl ManualClock {
-    /// Moves the clock forward, for all clones of it; backward with a negative duration.
-    pub fn advance(&self, by: Duration) {
-        let microseconds = i64::try_from(by.whole_microseconds()).unwrap_or(i64::MAX);
-        self.0.fetch_add(microseconds, std::sync::atomic::Ordering::SeqCst);
-    }
-}
-
-#[cfg(feature = "test-util")]
-impl Clock for ManualClock {
-    fn offset(&self) -> Duration {
-        Duration::microseconds(self.0.load(std::sync::atomic::Ordering::SeqCst))
-    }
-}
-
 /// A moment in microseconds since 1970-01-01 UTC, in the years 0001 to 9999: what PostgreSQL keeps and the
 /// stored format seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +32,8 @@ pub(crate) struct Timestamp(i64);
 impl Timestamp {
     /// 1970-01-01 UTC.
     pub(crate) const EPOCH: Self = Self(0);
-    const MIN_MICROSECONDS: i64 = -62_135_596_800_000_000;
-    const MAX_MICROSECONDS: i64 = 253_402_300_799_999_999;
+    pub(crate) const MIN_MICROSECONDS: i64 = -62_135_596_800_000_000;
+    pub(crate) const MAX_MICROSECONDS: i64 = 253_402_300_799_999_999;
 
     /// The moment `microseconds` after 1970-01-01 UTC, or `None` outside the years 0001 to 9999.
     pub(crate) fn from_microseconds(microseconds: i64) -> Option<Self> {

@@ -46,6 +46,7 @@
 //! | end a process in good order | [`Vault::close`] |
 //! | see all that in a service | `examples/github_service` |
 //! | migrate | [`migrate()`], [`VaultBuilder::create_if_missing`] |
+//! | test a service that uses it | the module `test_util`, and [the page on it](manual::testing) |
 //! | understand or operate it | the [`manual`] |
 //!
 //! # The house
@@ -56,6 +57,7 @@
 //! ```text
 //! bin/credvault/   the command
 //! manual/          documentation only
+//! test_util/       for the tests of services: a vault in memory, credentials to draw, faults; feature `test-util`
 //! vault            the conductor: opens a database with its master keys, hands out what works on it
 //! rotation/        the jobs: data-key rotation, rewrap, adoption of older rows
 //! keyring          unwrapped keys in memory: bounded, with a time to live, each unwrapped once
@@ -73,7 +75,7 @@
 //! | `postgres` | yes | PostgreSQL, with TLS by rustls and the operating system's roots |
 //! | `sqlite` | yes | SQLite, compiled in |
 //! | `cli` | yes | the command `credvault`, with `sqlite`, and what only it needs |
-//! | `test-util` | no | `clock::ManualClock`, to move schedules and leases in tests |
+//! | `test-util` | no | the module `test_util` for the tests of services, with `sqlite` |
 //!
 //! A service that embeds the library takes `default-features = false` and its one store.
 #![warn(
@@ -105,6 +107,8 @@ pub mod provider;
 mod rotation;
 mod secret;
 mod store;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod vault;
 
 pub use credential::{

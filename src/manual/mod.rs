@@ -6,6 +6,7 @@
 //! - [`operations`]: setting up, backups, schedules, exit codes, changing the master key
 //! - [`comparison`]: Asherah, Vault transit, Lockbox, Airflow, and where they are the better choice
 //! - [`output`]: the documents of the command's `--output json`
+//! - [`testing`]: what a service can test without a server, and what it can not
 //!
 //! The tables themselves are described in `migrations/README.md`.
 
@@ -33,3 +34,6 @@ pub mod output {}
 
 #[doc = include_str!("comparison.md")]
 pub mod comparison {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}

@@ -116,25 +116,18 @@ impl SqliteStore {
         }
         // The file remembers its write-ahead log; one that holds no vault is left as it is.
         let options = options.synchronous(SqliteSynchronous::Full);
-        Self::on_own_pool(SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS), options).await
+        let pool = own_pool(SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS), options).await?;
+        Ok(Self { pool, pool_owner: PoolOwner::Store })
     }
 
-    /// In memory, where each connection would have a database of its own: on one, kept for good.
+    /// In memory, on a [`memory_pool`].
     ///
     /// # Errors
     ///
     /// `Store` if SQLite fails.
     pub(crate) async fn in_memory(options: SqliteConnectOptions) -> Result<Self> {
-        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-        Self::on_own_pool(pool, options).await
-    }
-
-    async fn on_own_pool(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Result<Self> {
-        pool.test_before_acquire(false)
-            .connect_with(options.foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
-            .await
-            .map(|pool| Self { pool, pool_owner: PoolOwner::Store })
-            .map_err(|error| failure("opening the SQLite database", error))
+        let pool = memory_pool(options).await?;
+        Ok(Self { pool, pool_owner: PoolOwner::Store })
     }
 
     async fn connection<'c>(&self, doing: &str, on: On<'c>) -> Result<Borrowed<'c, Sqlite>> {
@@ -147,6 +140,23 @@ impl SqliteStore {
             On::Caller(Connection::Postgres(_)) => Err(super::wrong_dialect()),
         }
     }
+}
+
+/// A pool on a database in memory, where each connection would have one of its own: of one connection, kept for good.
+///
+/// # Errors
+///
+/// `Store` if SQLite fails.
+pub(crate) async fn memory_pool(options: SqliteConnectOptions) -> Result<SqlitePool> {
+    let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+    own_pool(pool, options).await
+}
+
+async fn own_pool(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Result<SqlitePool> {
+    pool.test_before_acquire(false)
+        .connect_with(options.foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
+        .await
+        .map_err(|error| failure("opening the SQLite database", error))
 }
 
 /// Begins a transaction as a writer: one that begins as a reader can't become one beside another writer.

@@ -32,7 +32,7 @@ async fn a_second_run_is_told_who_holds_the_lease(database: TestDatabase) {
 async fn a_run_that_stood_still_loses_its_lease(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
     let tenants = service.add_tenants_with_tokens(&vault, 10).await;
-    let clock = credvault::clock::ManualClock::default();
+    let clock = credvault::test_util::ManualClock::default();
     let open = async || service.builder(&["first", "second"]).clock(clock.clone()).build().await.unwrap();
     let (stands_still, takes_over) = (open().await, open().await);
     let halted = Halted::after_first_page(stands_still.rotation().force().batch_size(2).unwrap()).await;
