@@ -11,8 +11,9 @@
 //! | [`long_installation_token`] | `ghs_`, the app's id, `_`, a JSON web token: two dots | 520 |
 //!
 //! The prefixes are GitHub's promise, the lengths are not: they have grown before, and the long installation tokens vary.
-//! A service should take a token for opaque text. The six characters at the end of GitHub's short ones are a checksum; here they are random like the rest, so
-//! that scanners of secrets don't take them for real. A token shrinks no further: its letters never explain a failure.
+//! A service should take a token for opaque text. The six characters at the end of GitHub's short ones are a checksum; here
+//! they are random like the rest, so that scanners of secrets don't take them for real. A token shrinks no further: its
+//! letters never explain a failure.
 
 use proptest::prelude::*;
 use time::{Duration, OffsetDateTime};

@@ -1,4 +1,4 @@
-//! For the tests of services: a vault in memory, credentials to draw, a clock to move, a master key that fails when it is told to.
+//! For the tests of services: a vault in memory, credentials to draw, a clock to move, a master key that fails on demand.
 //!
 //! Of the feature `test-util`, which belongs into `[dev-dependencies]`:
 //!
