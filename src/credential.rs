@@ -1,5 +1,7 @@
 //! What the vault keeps: a credential, and what is said of it without opening it.
 
+mod line;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, IntegrationId, OrganizationId};
 use crate::json;
 use crate::secret::SecretText;
+
+pub use line::CredentialLine;
 
 /// The most fields that a credential may have: what the stored format counts in 16 bits.
 pub const MAX_FIELDS: usize = 65_535;
@@ -24,6 +28,25 @@ pub const MAX_VALUE_BYTES: usize = 770_029;
 
 /// The most characters of a credential type: the width of the column.
 pub const MAX_TYPE_CHARS: usize = 50;
+
+/// The longest name of a connector: the width of the column.
+const MAX_CONNECTOR_CHARS: usize = 50;
+
+/// Holds a connector's name to the column.
+///
+/// # Errors
+///
+/// `InvalidInput`.
+pub(crate) fn checked_connector(connector: &str) -> Result<()> {
+    let chars = connector.chars().count();
+    if chars == 0 || chars > MAX_CONNECTOR_CHARS || connector.chars().any(char::is_control) {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("a connector's name has 1 to {MAX_CONNECTOR_CHARS} characters, none a control character"),
+        ));
+    }
+    Ok(())
+}
 
 /// The kind of a credential, as the column `credential_type` spells it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,5 @@
-//! A JSON object of strings (RFC 8259) into secrets, by way of wiped memory alone.
+//! JSON with secrets (RFC 8259), read and written by way of wiped memory alone: objects of strings, and records, whose
+//! members may be such objects.
 //!
 //! A general parser leaves a copy of every string with an escape in freed memory, and a private key in JSON is full of
 //! them; it keeps the last of two equal names, and replaces what is not Unicode.
@@ -9,39 +10,95 @@ use zeroize::Zeroizing;
 
 use crate::secret::SecretText;
 
-/// The members of the object in `text`, in their order.
+/// The characters of a name that an error repeats: more than any field's name has that a person gave it.
+const SHOWN_CHARS: usize = 64;
+
+/// The members of an object of strings, in their order.
+pub(crate) type Strings = Vec<(String, SecretText)>;
+
+/// A member of a record.
+pub(crate) enum Value {
+    Null,
+    /// A whole number from 0 on.
+    Number(u64),
+    String(SecretText),
+    Object(Strings),
+}
+
+/// The members of the object of strings in `text`.
 ///
 /// # Errors
 ///
 /// A sentence that says where it is no such object, in bytes from 0, and repeats no value.
-pub(crate) fn read_object(text: &str) -> Result<Vec<(String, SecretText)>, String> {
+pub(crate) fn read_object(text: &str) -> Result<Strings, String> {
     let mut cursor = Cursor { text, at: 0 };
-    let mut members: Vec<(String, SecretText)> = Vec::new();
-    let mut names = HashSet::new();
-    cursor.expect(b'{').map_err(|_| cursor.complaint("this is no JSON object of strings"))?;
-    if !cursor.accept(b'}') {
-        loop {
-            let name = std::mem::take(&mut *cursor.string()?);
-            cursor.expect(b':')?;
-            if !cursor.is_at(b'"') {
-                return Err(format!("field {name:?} is not a string: put numbers and objects into quotes"));
-            }
-            let value = SecretText::from(cursor.string()?);
-            if !names.insert(name.clone()) {
-                return Err(format!("field {name:?} is there twice"));
-            }
-            members.push((name, value));
-            if cursor.accept(b'}') {
-                break;
-            }
-            cursor.expect(b',')?;
-        }
+    if !cursor.is_at(b'{') {
+        return Err(cursor.complaint("this is no JSON object of strings"));
     }
-    cursor.skip_blanks();
-    if cursor.at < text.len() {
-        return Err(cursor.complaint("something follows the JSON object"));
-    }
+    let members = cursor.object(Cursor::field)?;
+    cursor.end()?;
     Ok(members)
+}
+
+/// The members of the record in `text`, in their order.
+///
+/// # Errors
+///
+/// As [`read_object`].
+pub(crate) fn read_record(text: &str) -> Result<Vec<(String, Value)>, String> {
+    let mut cursor = Cursor { text, at: 0 };
+    if !cursor.is_at(b'{') {
+        return Err(cursor.complaint("this is no JSON object"));
+    }
+    let members = cursor.object(Cursor::value)?;
+    cursor.end()?;
+    Ok(members)
+}
+
+/// Appends `text` as a JSON string of [`string_bytes`] bytes.
+pub(crate) fn push_string(json: &mut String, text: &str) {
+    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    json.push('"');
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| matches!(c, '"' | '\\' | '\0'..' ')) {
+        let (plain, escaped) = rest.split_at(at);
+        json.push_str(plain);
+        let byte = escaped.as_bytes().first().copied().unwrap_or_default();
+        match byte {
+            b'"' | b'\\' => json.extend(['\\', char::from(byte)]),
+            8 => json.push_str("\\b"),
+            b'\t' => json.push_str("\\t"),
+            b'\n' => json.push_str("\\n"),
+            12 => json.push_str("\\f"),
+            b'\r' => json.push_str("\\r"),
+            _ => {
+                json.push_str("\\u00");
+                json.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+        // What is escaped is one byte.
+        rest = escaped.get(1..).unwrap_or_default();
+    }
+    json.push_str(rest);
+    json.push('"');
+}
+
+/// The bytes of `text` as a JSON string.
+pub(crate) fn string_bytes(text: &str) -> usize {
+    let bytes = |byte| match byte {
+        b'"' | b'\\' | 8 | b'\t' | b'\n' | 12 | b'\r' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(bytes).sum::<usize>()
+}
+
+/// A name, quoted for an error, its beginning if it is long.
+pub(crate) fn shown(name: &str) -> String {
+    match name.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+        None => format!("{name:?}"),
+    }
 }
 
 /// A place in a text.
@@ -83,6 +140,82 @@ impl Cursor<'_> {
 
     fn expect(&mut self, byte: u8) -> Result<(), String> {
         if self.accept(byte) { Ok(()) } else { Err(self.malformed()) }
+    }
+
+    /// The end of the text.
+    fn end(&mut self) -> Result<(), String> {
+        self.skip_blanks();
+        if self.at < self.text.len() {
+            return Err(self.complaint("something follows the JSON object"));
+        }
+        Ok(())
+    }
+
+    /// The members of an object, each read by `member`, which is given the name.
+    fn object<V>(
+        &mut self,
+        member: impl Fn(&mut Self, &str) -> Result<V, String>,
+    ) -> Result<Vec<(String, V)>, String> {
+        let mut members = Vec::new();
+        let mut names = HashSet::new();
+        self.expect(b'{')?;
+        if self.accept(b'}') {
+            return Ok(members);
+        }
+        loop {
+            let name = std::mem::take(&mut *self.string()?);
+            self.expect(b':')?;
+            let value = member(self, &name)?;
+            if !names.insert(name.clone()) {
+                return Err(format!("field {} is there twice", shown(&name)));
+            }
+            members.push((name, value));
+            if self.accept(b'}') {
+                return Ok(members);
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    /// The value of a member of an object of strings.
+    fn field(&mut self, name: &str) -> Result<SecretText, String> {
+        if !self.is_at(b'"') {
+            return Err(format!(
+                "field {} is not a string: put numbers and objects into quotes",
+                shown(name)
+            ));
+        }
+        Ok(self.string()?.into())
+    }
+
+    /// The value of a member of a record.
+    fn value(&mut self, name: &str) -> Result<Value, String> {
+        self.skip_blanks();
+        match self.peek() {
+            Some(b'"') => Ok(Value::String(self.string()?.into())),
+            Some(b'{') => self.object(Self::field).map(Value::Object),
+            Some(b'0'..=b'9') => self.number().map(Value::Number),
+            Some(b'n') if self.text[self.at..].starts_with("null") => {
+                self.at += 4;
+                Ok(Value::Null)
+            }
+            _ => Err(format!(
+                "member {} is neither a string, a whole number, null, nor an object of strings",
+                shown(name)
+            )),
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, String> {
+        let from = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        let digits = &self.text[from..self.at];
+        match digits.parse() {
+            Ok(number) if digits.len() == 1 || !digits.starts_with('0') => Ok(number),
+            _ => Err(self.malformed()),
+        }
     }
 
     fn string(&mut self) -> Result<Zeroizing<String>, String> {
@@ -260,7 +393,95 @@ mod tests {
         assert!(read(r#"{"a":"x","\u0061":"y"}"#).unwrap_err().contains("\"a\" is there twice"));
     }
 
+    /// A record as `serde_json` has it.
+    fn record(text: &str) -> Result<serde_json::Value, String> {
+        let members = read_record(text)?;
+        let value = |value| match value {
+            Value::Null => serde_json::Value::Null,
+            Value::Number(number) => number.into(),
+            Value::String(text) => text.expose_secret().into(),
+            Value::Object(members) => members
+                .into_iter()
+                .map(|(name, value)| (name, value.expose_secret().to_owned()))
+                .collect::<BTreeMap<_, _>>()
+                .into_iter()
+                .collect(),
+        };
+        Ok(members.into_iter().map(|(name, it)| (name, value(it))).collect())
+    }
+
+    /// A value that a member may have.
+    fn member() -> impl Strategy<Value = serde_json::Value> {
+        prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<u64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+            any::<BTreeMap<String, String>>().prop_map(|fields| serde_json::to_value(fields).unwrap()),
+        ]
+    }
+
+    #[test]
+    fn a_record_is_read_one_object_deep() {
+        let text = r#" {"a":null,"b" : 0 ,"c":18446744073709551615,"d":"","e":{} , "f":{"g":"h"}} "#;
+        assert_eq!(record(text), Ok(serde_json::from_str(text).unwrap()));
+        for text in [
+            "",
+            "null",
+            r#""hunter2""#,
+            r#"{"a":01}"#,
+            r#"{"a":-1}"#,
+            r#"{"a":1.5}"#,
+            r#"{"a":1e3}"#,
+            r#"{"a":18446744073709551616}"#,
+            r#"{"a":nul}"#,
+            r#"{"a":nullx}"#,
+            r#"{"a":true}"#,
+            r#"{"a":["hunter2"]}"#,
+            r#"{"a":{"b":{"c":"hunter2"}}}"#,
+            r#"{"a":{"b":null}}"#,
+            r#"{"a":{"b":"hunter2","b":"x"}}"#,
+            r#"{"a":{"b":"hunter2"}"#,
+            r#"{"a":{"b":"hunter2"}}}"#,
+            r#"{"a":"hunter2","a":null}"#,
+        ] {
+            let error = record(text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_shown_by_its_beginning() {
+        let error = read(&format!("{{\"{}\":1}}", "ü".repeat(100_000))).unwrap_err();
+        assert!(error.contains("üüü\"…") && error.len() < 300, "{error}");
+    }
+
     proptest! {
+        #[test]
+        fn a_record_is_what_serde_json_writes(
+            members in proptest::collection::btree_map(any::<String>(), member(), 0..5)
+        ) {
+            let text = serde_json::to_string(&members).unwrap();
+            prop_assert_eq!(record(&text), Ok(members.into_iter().collect()));
+        }
+
+        #[test]
+        fn a_record_is_only_what_serde_json_reads(
+            text in r#"\{?("[ab]": ?(null|0|1?[0-9]{0,3}|"[a\\"n]{0,3}"|\{("[ab]":"[xü]{0,2}",?){0,2}\}?),?){0,3}\}?"#
+        ) {
+            if let Ok(members) = record(&text) {
+                prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), members);
+            }
+        }
+
+        #[test]
+        fn serde_json_reads_what_it_writes(text: String) {
+            let mut json = String::new();
+            push_string(&mut json, &text);
+            prop_assert_eq!(json.len(), string_bytes(&text));
+            prop_assert_eq!(&json, &serde_json::to_string(&text).unwrap());
+            prop_assert_eq!(read(&format!("{{\"a\":{json}}}")), Ok(fields([("a", &text)])));
+        }
+
         #[test]
         fn it_reads_what_serde_json_writes(fields: BTreeMap<String, String>) {
             let text = serde_json::to_string(&fields).unwrap();

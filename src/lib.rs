@@ -41,6 +41,7 @@
 //! | rotate data keys, change the master key | [`Vault::rotation`], [`Vault::rewrap`] |
 //! | give an organization a key of its own | [`Vault::keys`] |
 //! | take over rows of another service | [`Vault::adoption`] |
+//! | read all credentials, or move them as lines of JSON | [`Vault::credentials`], [`CredentialLine`] |
 //! | check everything, ask how it stands | [`Vault::verify`], [`Vault::status`] |
 //! | know whether the master keys given suffice | [`VaultBuilder::check_master_keys`] |
 //! | end a process in good order | [`Vault::close`] |
@@ -112,8 +113,8 @@ pub mod test_util;
 mod vault;
 
 pub use credential::{
-    Credential, CredentialType, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS, MAX_VALUE_BYTES, Revision,
-    Stored, Summary,
+    Credential, CredentialLine, CredentialType, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS, MAX_VALUE_BYTES,
+    Revision, Stored, Summary,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId, VaultId};
@@ -125,8 +126,8 @@ pub use secret::{ExposeSecret, SecretText};
 pub use store::migrate::{MigrationName, is_empty_database, migrate, pending_migrations};
 pub use store::{Connection, KeyState, Phase};
 pub use vault::{
-    Finding, Keys, MAX_FINDINGS, MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem,
-    ProviderCheck, Status, Vault, VaultBuilder, Verification, Verify,
+    CredentialEntry, Credentials, Finding, Keys, MAX_FINDINGS, MasterKeyCheck, MasterKeySummary,
+    NeededMasterKey, Organization, Problem, ProviderCheck, Status, Vault, VaultBuilder, Verification, Verify,
 };
 
 /// The examples of the README, as tests.

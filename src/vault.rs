@@ -1,6 +1,7 @@
 //! The vault: opens a database with its master keys, and hands out what works on it.
 
 mod builder;
+mod credentials;
 mod init;
 mod keys;
 mod master_key_check;
@@ -24,6 +25,7 @@ use crate::rotation::{Adoption, LegacySalt, Rewrap, Rotation};
 use crate::store::Store;
 
 pub use builder::VaultBuilder;
+pub use credentials::{CredentialEntry, Credentials};
 pub use keys::Keys;
 pub use master_key_check::{MasterKeyCheck, NeededMasterKey, ProviderCheck};
 pub use organization::Organization;
@@ -132,6 +134,12 @@ impl Vault {
             Error::new(ErrorKind::InvalidInput, "the moment lies in the years 0001 to 9999 UTC")
         })?;
         self.0.store.expiring(before, limit).await
+    }
+
+    /// All credentials of all organizations, opened one after the other, for an export.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        Credentials::new(self.clone())
     }
 
     /// The data keys.

@@ -45,7 +45,7 @@ mod sql {
     macro_rules! scan {
         ($where:expr) => {
             concat!(
-                "SELECT c.id, c.integration_id, i.organization_id, ",
+                "SELECT c.id, c.integration_id, i.organization_id, i.connector_type, ",
                 credential_columns!(),
                 ", i.organization_id AS legacy_organization
                    FROM integration_credentials AS c
@@ -63,6 +63,8 @@ mod sql {
     pub(super) const SCAN_STALE_NEXT: &str = scan!(concat!("c.id > $2 AND ", is_stale!()));
     pub(super) const SCAN_LEGACY_FIRST: &str = scan!("c.encryption_key_id = 'v1'");
     pub(super) const SCAN_LEGACY_NEXT: &str = scan!("c.id > $2 AND c.encryption_key_id = 'v1'");
+    pub(super) const SCAN_OF_FIRST: &str = scan!("i.organization_id = $2");
+    pub(super) const SCAN_OF_NEXT: &str = scan!("i.organization_id = $2 AND c.id > $3");
 
     /// Locks the rows that it writes and skips those that another transaction has locked: it neither waits for the
     /// application nor deadlocks with it. A row that changed since it was read no longer has the old text.
@@ -182,8 +184,13 @@ async fn scan(pool: &PgPool, rows: Rows, after: Option<Cursor>, limit: u32) -> R
         (Rows::Stale, Some(_)) => sql::SCAN_STALE_NEXT,
         (Rows::Legacy, None) => sql::SCAN_LEGACY_FIRST,
         (Rows::Legacy, Some(_)) => sql::SCAN_LEGACY_NEXT,
+        (Rows::Of(_), None) => sql::SCAN_OF_FIRST,
+        (Rows::Of(_), Some(_)) => sql::SCAN_OF_NEXT,
     };
     let mut query = sqlx::query(statement).bind(i64::from(limit));
+    if let Rows::Of(organization) = rows {
+        query = query.bind(Id::from(organization));
+    }
     if let Some(id) = after {
         query = query.bind(Id(id));
     }
@@ -192,6 +199,7 @@ async fn scan(pool: &PgPool, rows: Rows, after: Option<Cursor>, limit: u32) -> R
             cursor: Cursor::Id(row.try_get::<Id, _>("id")?.0),
             integration: row.try_get::<Id, _>("integration_id")?.into(),
             organization: row.try_get::<Id, _>("organization_id")?.into(),
+            connector: row.try_get::<Text, _>("connector_type")?.into(),
             row: credential_row(row)?,
         })
     };

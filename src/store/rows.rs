@@ -173,6 +173,7 @@ pub(crate) struct ScannedRow {
     pub(crate) cursor: Cursor,
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,
+    pub(crate) connector: String,
     pub(crate) row: CredentialRow,
 }
 
@@ -196,6 +197,8 @@ pub(crate) enum Rows {
     Stale,
     /// Legacy rows.
     Legacy,
+    /// The rows of one organization.
+    Of(OrganizationId),
 }
 
 /// One row's re-encryption: written only while the stored text is the one that was opened.

@@ -47,7 +47,7 @@ mod sql {
     macro_rules! scan {
         ($where:expr) => {
             concat!(
-                "SELECT c.rowid AS cursor, c.integration_id, i.organization_id, ",
+                "SELECT c.rowid AS cursor, c.integration_id, i.organization_id, i.connector_type, ",
                 credential_columns!(),
                 ", i.organization_id AS legacy_organization
                    FROM integration_credentials AS c
@@ -62,6 +62,7 @@ mod sql {
     pub(super) const SCAN_ALL: &str = scan!("1 = 1");
     pub(super) const SCAN_STALE: &str = scan!(is_stale!());
     pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
+    pub(super) const SCAN_OF: &str = scan!("i.organization_id = $3");
 
     /// SQLite has one writer: a row that changed since it was read no longer has the old text.
     pub(super) const SWAP: &str = concat!(
@@ -179,18 +180,22 @@ async fn scan(pool: &SqlitePool, rows: Rows, after: Option<Cursor>, limit: u32) 
         Rows::All => sql::SCAN_ALL,
         Rows::Stale => sql::SCAN_STALE,
         Rows::Legacy => sql::SCAN_LEGACY,
+        Rows::Of(_) => sql::SCAN_OF,
     };
+    let mut query = sqlx::query(statement).bind(i64::from(limit)).bind(after);
+    if let Rows::Of(organization) = rows {
+        query = query.bind(Id::from(organization));
+    }
     let scanned = |row: &SqliteRow| -> sqlx::Result<ScannedRow> {
         Ok(ScannedRow {
             cursor: Cursor::RowId(row.try_get("cursor")?),
             integration: row.try_get::<Id, _>("integration_id")?.into(),
             organization: row.try_get::<Id, _>("organization_id")?.into(),
+            connector: row.try_get::<Text, _>("connector_type")?.into(),
             row: credential_row(row)?,
         })
     };
-    sqlx::query(statement)
-        .bind(i64::from(limit))
-        .bind(after)
+    query
         .fetch_all(pool)
         .await
         .and_then(|rows| rows.iter().map(scanned).collect())

@@ -6,7 +6,7 @@ use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 use super::Vault;
-use crate::credential::{Credential, Revision, Stored, Summary};
+use crate::credential::{Credential, Revision, Stored, Summary, checked_connector};
 use crate::crypto::key::SealingKey;
 use crate::envelope::{Nonce, RowContext, key_of, open_credential, seal_credential};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,9 +15,6 @@ use crate::store::{Connection, CredentialRow, On, SealedRow};
 
 /// How often a call that lost a race is made again before it says so.
 pub(super) const ATTEMPTS: usize = 3;
-
-/// The longest name of a connector: the width of the column.
-const MAX_CONNECTOR_CHARS: usize = 50;
 
 /// The credentials of one organization: from [`Vault::organization`], cheap to clone.
 ///
@@ -229,7 +226,11 @@ impl Organization {
     }
 
     /// Opens a row; `None` for a legacy row of another organization, which nothing but this check keeps from opening.
-    async fn open(&self, integration: IntegrationId, row: &CredentialRow) -> Result<Option<Stored>> {
+    pub(super) async fn open(
+        &self,
+        integration: IntegrationId,
+        row: &CredentialRow,
+    ) -> Result<Option<Stored>> {
         let id = key_of(&row.stored, &row.key_column)?;
         if id.is_legacy() && row.legacy_organization != Some(self.id) {
             return Ok(None);
@@ -342,18 +343,6 @@ impl fmt::Debug for Organization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Organization").field(&self.id).finish()
     }
-}
-
-/// Holds a connector's name to the column.
-fn checked_connector(connector: &str) -> Result<()> {
-    let chars = connector.chars().count();
-    if chars == 0 || chars > MAX_CONNECTOR_CHARS || connector.chars().any(char::is_control) {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("a connector's name has 1 to {MAX_CONNECTOR_CHARS} characters, none a control character"),
-        ));
-    }
-    Ok(())
 }
 
 /// Seals a credential into the row that is written.

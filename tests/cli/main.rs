@@ -4,6 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bulk;
+#[cfg(target_os = "linux")]
+mod bulk_memory;
 mod cases;
 mod credentials;
 mod demo;

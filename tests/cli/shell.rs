@@ -59,17 +59,25 @@ impl Shell {
         self.folder.path().join(name)
     }
 
-    /// Runs the command with bytes on standard input, neither of its streams a terminal.
-    ///
-    /// An error is one line that says who speaks; anything else leaves standard error empty.
-    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Done {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_credvault"))
+    /// A program to run here, with this environment.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .env("TMPDIR", self.folder.path())
             .env("HOME", self.folder.path())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(self.folder.path())
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs the command with bytes on standard input, neither of its streams a terminal.
+    ///
+    /// An error is one line that says who speaks; anything else leaves standard error empty.
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Done {
+        let mut child = self
+            .command(env!("CARGO_BIN_EXE_credvault"), arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -11,6 +11,8 @@ use credvault::{CredentialType, DataKeyId, IntegrationId, OrganizationId};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
+use crate::bulk;
+
 /// The heading of the options that every command has.
 const EVERYWHERE: &str = "Vault and output";
 
@@ -105,6 +107,19 @@ pub(crate) enum Command {
     /// Delete a credential; its integration stays.
     #[command(after_help = examples::DELETE)]
     Delete(Address),
+    /// Store credentials from lines of JSON, in place of those before them; unchanged ones are skipped.
+    ///
+    /// A bad line is reported by its number and stops none of the others: exit code 4. Importing the same again is
+    /// harmless. An integration that a connector names and that is not there is made. Of two lines for one integration
+    /// the later one holds.
+    #[command(after_help = bulk::IMPORT_HELP)]
+    Import(bulk::import::Import),
+    /// Write credentials in clear, as lines of JSON, to a new file that only you can read, or to a pipe.
+    ///
+    /// Asks twice. Services go on: each credential is as it is when it is read. One that can't be opened is reported and
+    /// left out: exit code 4; beside a pipe the report is on standard error.
+    #[command(after_help = bulk::EXPORT_HELP)]
+    Export(bulk::export::Export),
     /// Data keys, which seal the credentials.
     #[command(subcommand, arg_required_else_help = true, after_help = examples::KEYS)]
     Keys(Keys),

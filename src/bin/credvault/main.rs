@@ -14,6 +14,7 @@
 
 mod adoption;
 mod arguments;
+mod bulk;
 mod connection;
 mod credentials;
 mod demo;
@@ -72,6 +73,8 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Expiring(expiring) => summaries::expiring(&global, &expiring).await,
         Command::Transfer(transfer) => credentials::transfer(&global, &transfer).await,
         Command::Delete(address) => credentials::delete(&global, &address).await,
+        Command::Import(import) => bulk::import::run(&global, &import).await,
+        Command::Export(export) => bulk::export::run(&global, &export).await,
         Command::Keys(command) => keys::run(&global, &command).await,
         Command::Adopt(adopt) => adoption::run(&global, &adopt).await,
         Command::Rotate(rotate) => rotation::rotate(&global, &rotate).await,

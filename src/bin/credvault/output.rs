@@ -40,17 +40,31 @@ impl Report {
         Self { exit: Exit::Done, text, json }
     }
 
+    /// A report of nothing: standard output was the command's own.
+    pub(crate) fn nothing(exit: Exit) -> Self {
+        Self { exit, text: Zeroizing::default(), json: Zeroizing::default() }
+    }
+
+    /// How the command ends.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The report in a form.
+    pub(crate) fn form(&self, form: Form) -> &str {
+        match form {
+            Form::Text => &self.text,
+            Form::Json => &self.json,
+        }
+    }
+
     /// Prints the report.
     ///
     /// # Errors
     ///
     /// If standard output can't be written; that its reader has gone is none.
     pub(crate) fn print(&self, form: Form) -> anyhow::Result<Exit> {
-        let text = match form {
-            Form::Text => &self.text,
-            Form::Json => &self.json,
-        };
-        match standard_streams::write(text.as_bytes()) {
+        match standard_streams::write(self.form(form).as_bytes()) {
             Ok(()) => Ok(self.exit),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.exit),
             Err(error) => Err(anyhow::Error::new(error).context("standard output can't be written")),

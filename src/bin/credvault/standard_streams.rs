@@ -66,26 +66,28 @@ pub(crate) fn shows_on_a_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Standard input, without a buffer.
 #[cfg(unix)]
-fn input() -> io::Result<File> {
+pub(crate) fn input() -> io::Result<File> {
     use std::os::fd::AsFd;
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
+/// Standard output, without a buffer.
 #[cfg(unix)]
-fn output() -> io::Result<File> {
+pub(crate) fn output() -> io::Result<File> {
     use std::os::fd::AsFd;
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 #[cfg(windows)]
-fn input() -> io::Result<File> {
+pub(crate) fn input() -> io::Result<File> {
     use std::os::windows::io::AsHandle;
     Ok(File::from(io::stdin().as_handle().try_clone_to_owned()?))
 }
 
 #[cfg(windows)]
-fn output() -> io::Result<File> {
+pub(crate) fn output() -> io::Result<File> {
     use std::os::windows::io::AsHandle;
     Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
 }

@@ -1,0 +1,120 @@
+//! Bulk commands take the same memory however many lines there are.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+
+use credvault::{Credential, CredentialLine, CredentialType, ExposeSecret, Vault};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
+use uuid::Uuid;
+
+use crate::shell::Shell;
+
+/// By how much the peak may differ, in KiB: less than a third of what the additional lines take.
+const TOLERANCE_KIB: u64 = 8 * 1024;
+
+/// The most memory that a process that lives has had so far, in KiB.
+fn peak_kib(child: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap()
+}
+
+fn embedded() -> Shell {
+    let shell = Shell::new().with("CREDVAULT_MASTER_KEY", "file:master.key");
+    shell.succeeds(&["master-key", "generate", "--out", "master.key"]);
+    shell.succeeds(&["init"]);
+    shell
+}
+
+fn credential(bytes: usize) -> Credential {
+    Credential::new(CredentialType::token()).with_field("key", "x".repeat(bytes))
+}
+
+/// The peak of an import of `lines` lines of 2 KiB for a few integrations.
+fn import_peak_kib(shell: &Shell, lines: u32) -> u64 {
+    let organizations: Vec<Uuid> = (0..50).map(Uuid::from_u128).collect();
+    let lines_of: Vec<_> = organizations
+        .iter()
+        .map(|&organization| {
+            let connector = Some("github".to_owned());
+            let credential = credential(2048);
+            CredentialLine {
+                organization_id: organization.into(),
+                integration_id: None,
+                connector,
+                credential,
+            }
+            .to_json()
+            .unwrap()
+        })
+        .collect();
+    let mut child = shell
+        .command(env!("CARGO_BIN_EXE_credvault"), &["import"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for line in lines_of.iter().cycle().take(lines as usize) {
+        input.write_all(line.expose_secret().as_bytes()).unwrap();
+        input.write_all(b"\n").unwrap();
+    }
+    // All but what the pipe holds was read.
+    let peak = peak_kib(&child);
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    peak
+}
+
+#[test]
+fn an_import_takes_the_same_memory_for_five_times_as_many_lines() {
+    let shell = embedded();
+    import_peak_kib(&shell, 50);
+    let (few, many) = (import_peak_kib(&shell, 3_000), import_peak_kib(&shell, 15_000));
+    assert!(few.abs_diff(many) < TOLERANCE_KIB, "{few} KiB for 3,000 lines, {many} KiB for 15,000");
+}
+
+/// Stores credentials of 16 KiB, up to `end` of them.
+async fn fill(shell: &Shell, from: u32, end: u32) {
+    let options = SqliteConnectOptions::new().filename(shell.path("credvault.db"));
+    // What a machine that fails may lose is a test's.
+    let options = options.synchronous(SqliteSynchronous::Off);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let key = format!("file:{}", shell.path("master.key").display());
+    let vault = Vault::builder().sqlite(pool.clone()).master_key(&key).unwrap().build().await.unwrap();
+    for number in from..end {
+        let organization = vault.organization(Uuid::from_u128(number.into()));
+        organization.put_by_connector("github", &credential(16 * 1024)).await.unwrap();
+    }
+    pool.close().await;
+}
+
+/// The peak of an export of that many lines.
+fn export_peak_kib(shell: &Shell, lines: u32) -> u64 {
+    let mut child = shell
+        .command(env!("CARGO_BIN_EXE_credvault"), &["export", "--yes", "--in-clear"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The last lines don't fit the pipe: it is still there.
+    for _ in 0..lines - 50 {
+        assert!(output.next().unwrap().unwrap().len() > 16 * 1024);
+    }
+    let peak = peak_kib(&child);
+    assert_eq!(output.count(), 50);
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+#[tokio::test]
+async fn an_export_takes_the_same_memory_for_five_times_as_many_lines() {
+    let shell = embedded();
+    fill(&shell, 0, 400).await;
+    let few = export_peak_kib(&shell, 400);
+    fill(&shell, 400, 2_000).await;
+    let many = export_peak_kib(&shell, 2_000);
+    assert!(few.abs_diff(many) < TOLERANCE_KIB, "{few} KiB for 400 lines, {many} KiB for 2,000");
+}
