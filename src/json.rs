@@ -4,11 +4,15 @@
 //! A general parser leaves a copy of every string with an escape in freed memory, and a private key in JSON is full of
 //! them; it keeps the last of two equal names, and replaces what is not Unicode.
 
+mod write;
+
 use std::collections::HashSet;
 
 use zeroize::Zeroizing;
 
 use crate::secret::SecretText;
+
+pub(crate) use write::{push_string, string_bytes};
 
 /// The characters of a name that an error repeats: more than any field's name has that a person gave it.
 const SHOWN_CHARS: usize = 64;
@@ -53,44 +57,6 @@ pub(crate) fn read_record(text: &str) -> Result<Vec<(String, Value)>, String> {
     let members = cursor.object(Cursor::value)?;
     cursor.end()?;
     Ok(members)
-}
-
-/// Appends `text` as a JSON string of [`string_bytes`] bytes.
-pub(crate) fn push_string(json: &mut String, text: &str) {
-    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    json.push('"');
-    let mut rest = text;
-    while let Some(at) = rest.find(|c| matches!(c, '"' | '\\' | '\0'..' ')) {
-        let (plain, escaped) = rest.split_at(at);
-        json.push_str(plain);
-        let byte = escaped.as_bytes().first().copied().unwrap_or_default();
-        match byte {
-            b'"' | b'\\' => json.extend(['\\', char::from(byte)]),
-            8 => json.push_str("\\b"),
-            b'\t' => json.push_str("\\t"),
-            b'\n' => json.push_str("\\n"),
-            12 => json.push_str("\\f"),
-            b'\r' => json.push_str("\\r"),
-            _ => {
-                json.push_str("\\u00");
-                json.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
-        }
-        // What is escaped is one byte.
-        rest = escaped.get(1..).unwrap_or_default();
-    }
-    json.push_str(rest);
-    json.push('"');
-}
-
-/// The bytes of `text` as a JSON string.
-pub(crate) fn string_bytes(text: &str) -> usize {
-    let bytes = |byte| match byte {
-        b'"' | b'\\' | 8 | b'\t' | b'\n' | 12 | b'\r' => 2,
-        0..0x20 => 6,
-        _ => 1,
-    };
-    2 + text.bytes().map(bytes).sum::<usize>()
 }
 
 /// A name, quoted for an error, its beginning if it is long.
@@ -426,22 +392,16 @@ mod tests {
         assert_eq!(record(text), Ok(serde_json::from_str(text).unwrap()));
         for text in [
             "",
-            "null",
-            r#""hunter2""#,
             r#"{"a":01}"#,
             r#"{"a":-1}"#,
             r#"{"a":1.5}"#,
-            r#"{"a":1e3}"#,
             r#"{"a":18446744073709551616}"#,
-            r#"{"a":nul}"#,
             r#"{"a":nullx}"#,
             r#"{"a":true}"#,
             r#"{"a":["hunter2"]}"#,
             r#"{"a":{"b":{"c":"hunter2"}}}"#,
             r#"{"a":{"b":null}}"#,
             r#"{"a":{"b":"hunter2","b":"x"}}"#,
-            r#"{"a":{"b":"hunter2"}"#,
-            r#"{"a":{"b":"hunter2"}}}"#,
             r#"{"a":"hunter2","a":null}"#,
         ] {
             let error = record(text).unwrap_err();
@@ -471,15 +431,6 @@ mod tests {
             if let Ok(members) = record(&text) {
                 prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), members);
             }
-        }
-
-        #[test]
-        fn serde_json_reads_what_it_writes(text: String) {
-            let mut json = String::new();
-            push_string(&mut json, &text);
-            prop_assert_eq!(json.len(), string_bytes(&text));
-            prop_assert_eq!(&json, &serde_json::to_string(&text).unwrap());
-            prop_assert_eq!(read(&format!("{{\"a\":{json}}}")), Ok(fields([("a", &text)])));
         }
 
         #[test]

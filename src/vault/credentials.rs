@@ -15,8 +15,8 @@ const PAGE_ROWS: u32 = 100;
 
 /// A walk over credentials: from [`Vault::credentials`], one page of sealed rows and one opened credential in memory.
 ///
-/// Each credential is read at a moment of its own: of those that are stored or deleted meanwhile the walk may give some
-/// and not others. Services go on.
+/// Services go on. Each credential is as it was when its page was read, and of those that are stored or deleted meanwhile
+/// the walk may give some and not others.
 ///
 /// ```no_run
 /// # async fn example(vault: credvault::Vault) -> credvault::Result<()> {

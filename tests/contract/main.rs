@@ -14,3 +14,4 @@ mod organization_keys;
 mod passphrase;
 mod transactions;
 mod transfer;
+mod walk;

@@ -127,7 +127,8 @@ fn confirm(export: &Export) -> anyhow::Result<()> {
         None => "of every organization".to_owned(),
     };
     let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if !is_terminal && !(export.yes && export.in_clear) {
+    let is_answered = export.yes && export.in_clear;
+    if !is_terminal && !is_answered {
         return Err(usage(format!(
             "this writes the credentials {whose} in clear: without a terminal to ask at, say so by both --yes and \
              --in-clear"
