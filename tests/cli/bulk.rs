@@ -117,14 +117,20 @@ async fn importing_again_changes_only_what_changed(database: TestDatabase) {
         ("\"credential_type\"", "\"expires_at\":\"2031-01-01T00:00:00Z\",\"credential_type\""),
         ("{\"access_token\"", "{\"refresh_token\":\"\",\"access_token\""),
     ] {
-        let input = input.replacen(from, to, 1);
-        assert_eq!(counts(&shell.json_with(0, &["import"], input.as_bytes())), [0, 1, 2, 0], "{to}");
-        assert_eq!(counts(&shell.json_with(0, &["import"], input.as_bytes())), [0, 0, 3, 0], "{to}");
+        let changed = input.replacen(from, to, 1);
+        assert_eq!(counts(&shell.json_with(0, &["import"], changed.as_bytes())), [0, 1, 2, 0], "{to}");
+        assert_eq!(counts(&shell.json_with(0, &["import"], changed.as_bytes())), [0, 0, 3, 0], "{to}");
+        assert_eq!(
+            counts(&shell.json_with(0, &["import"], input.as_bytes())),
+            [0, 1, 2, 0],
+            "back from {to}"
+        );
     }
-    // Of several lines for one integration the last holds.
-    let mut input: String = (0..50).map(|n| line(&organization, "github", &format!("t{n}")) + "\n").collect();
-    input.push_str(&line(&organization, "github", SECRET));
-    shell.json_with(0, &["import"], input.as_bytes());
+    // Of several lines for one integration the last holds, however long the one before takes.
+    let long = "x".repeat(700_000);
+    let tokens = [SECRET, &long, "2", &long, "4", &long, "6", &long, "8", &long, SECRET];
+    let input: String = tokens.iter().map(|token| line(&organization, "github", token) + "\n").collect();
+    assert_eq!(counts(&shell.json_with(0, &["import"], input.as_bytes())), [0, 10, 1, 0]);
     assert_eq!(shell.token(&organization, &integration), SECRET);
 }
 
