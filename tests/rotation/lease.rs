@@ -28,7 +28,6 @@ async fn a_second_run_is_told_who_holds_the_lease(database: TestDatabase) {
     service.assert_all_current(&vault).await;
 }
 
-#[cfg(feature = "test-util")]
 async fn a_run_that_stood_still_loses_its_lease(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
     let tenants = service.add_tenants_with_tokens(&vault, 10).await;

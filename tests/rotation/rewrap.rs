@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use credvault::clock::ManualClock;
 use credvault::provider::{
     self, Argon2Parameters, MasterKey, MasterKeyProvider, Passphrase, ProviderContext, ProviderRecord,
 };
+use credvault::test_util::ManualClock;
 use credvault::{ErrorKind, Outcome, SecretText, Vault};
 
 use crate::common::service::{Service, assert_sound, first_token, put, random_below, read, token};
