@@ -72,7 +72,13 @@ fn page(command: &clap::Command) -> anyhow::Result<String> {
     // Each part defines the apostrophe anew; once is enough.
     let page = String::from_utf8(page)?;
     let (definition, _) = page.split_once(".TH").unwrap_or_default();
-    Ok(format!("{definition}{}", page.replace(definition, "")))
+    Ok(in_ascii(&format!("{definition}{}", page.replace(definition, ""))))
+}
+
+/// `page` with other characters as roff spells them: not every `troff` reads UTF-8.
+fn in_ascii(page: &str) -> String {
+    let spelled = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\[u{:04X}]", u32::from(c)) };
+    page.chars().map(spelled).collect()
 }
 
 /// What stands after the options in the help, with its headings: `Examples:` and so on.
