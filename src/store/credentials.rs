@@ -126,9 +126,6 @@ macro_rules! credential_store {
                 stored: row.try_get::<Text, _>("stored")?.into(),
                 key_column: row.try_get::<Text, _>("encryption_key_id")?.into(),
                 expires_at: row.try_get::<Option<Time>, _>("expires_at")?.and_then(Time::timestamp),
-                legacy_organization: row
-                    .try_get::<Option<Id>, _>("legacy_organization")?
-                    .map(OrganizationId::from),
             })
         }
 

@@ -47,7 +47,7 @@ mod sql {
             concat!(
                 "SELECT c.id, c.integration_id, i.organization_id, i.connector_type, ",
                 credential_columns!(),
-                ", i.organization_id AS legacy_organization
+                "
                    FROM integration_credentials AS c
                    JOIN integrations AS i ON i.id = c.integration_id
                   WHERE ",

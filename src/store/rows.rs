@@ -163,8 +163,6 @@ pub(crate) struct CredentialRow {
     /// The column as it stands, which need not name a key.
     pub(crate) key_column: String,
     pub(crate) expires_at: Option<Timestamp>,
-    /// The integration's organization, read for legacy rows only: nothing else binds them.
-    pub(crate) legacy_organization: Option<OrganizationId>,
 }
 
 /// A credential's row on a page of a scan over all rows.

@@ -14,7 +14,7 @@ macro_rules! active_key_of_scope {
 pub(super) use active_key_of_scope;
 
 /// The columns of a credential's row `c` that opening it takes. A text longer than any that the vault writes is
-/// not fetched (1 MiB, the stored format's limit). Only a legacy row needs its integration's organization.
+/// not fetched (1 MiB, the stored format's limit).
 macro_rules! credential_columns {
     () => {
         "c.credential_type,
@@ -124,10 +124,7 @@ macro_rules! statements {
               WHERE i.id = $1 AND i.organization_id = $2"
         );
         pub(in $crate::store) const GET: &str = concat!(
-            "SELECT ", credential_columns!(), ",
-                    CASE WHEN c.encryption_key_id = 'v1'
-                         THEN (SELECT i.organization_id FROM integrations AS i WHERE i.id = c.integration_id)
-                         END AS legacy_organization
+            "SELECT ", credential_columns!(), "
                FROM integration_credentials AS c
               WHERE c.integration_id = $1"
         );

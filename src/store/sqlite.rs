@@ -49,7 +49,7 @@ mod sql {
             concat!(
                 "SELECT c.rowid AS cursor, c.integration_id, i.organization_id, i.connector_type, ",
                 credential_columns!(),
-                ", i.organization_id AS legacy_organization
+                "
                    FROM integration_credentials AS c
                    JOIN integrations AS i ON i.id = c.integration_id
                   WHERE c.rowid > $2 AND ",

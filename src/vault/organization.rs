@@ -187,7 +187,8 @@ impl Organization {
         .retryable())
     }
 
-    /// The credential of an integration, or `None` if the organization has none there. One statement.
+    /// The credential of an integration, or `None` if the organization has none there. One statement; one more for a
+    /// legacy row, whose organization nothing but the database says.
     ///
     /// # Errors
     ///
@@ -232,7 +233,7 @@ impl Organization {
         row: &CredentialRow,
     ) -> Result<Option<Stored>> {
         let id = key_of(&row.stored, &row.key_column)?;
-        if id.is_legacy() && row.legacy_organization != Some(self.id) {
+        if id.is_legacy() && self.vault.0.store.organization_of(integration).await? != Some(self.id) {
             return Ok(None);
         }
         let key = self.vault.0.keyring.opening_key(id).await?;
