@@ -39,7 +39,20 @@ pub(super) async fn transfer(
         }
         let sealing_key = keyring.reload_sealing_key(On::Pool, to).await?;
         // Nothing is awaited while the credential is in the clear.
-        let sealed = open_as(from).and_then(|credential| seal(&sealing_key, to, integration, &credential))?;
+        let sealed =
+            match open_as(from).and_then(|credential| seal(&sealing_key, to, integration, &credential)) {
+                Ok(sealed) => sealed,
+                Err(error) => {
+                    // Another transfer between the two reads looks like tampering: only a row that stands is judged.
+                    let now = store.get(integration).await?;
+                    let stands = now.is_some_and(|now| now.stored == row.stored)
+                        && store.organization_of(integration).await? == holder;
+                    if stands {
+                        return Err(error);
+                    }
+                    continue;
+                }
+            };
         if store.transfer(from, &sealed, &row.stored).await? {
             return Ok(());
         }
