@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS vault_data_keys (
     destroyed_at    TIMESTAMP,
     compromised_at  TIMESTAMP,
     unused_since    TIMESTAMP,
+    drain_run_id    BIGINT, -- the run that captured, after the switch that this key's state is from
     -- Before its adoption nobody knows the key 'v1'.
     CONSTRAINT vault_data_keys_key_check_known CHECK (key_check IS NOT NULL OR id = 'v1')
 );
@@ -86,7 +87,8 @@ CREATE TABLE IF NOT EXISTS vault_rotation_runs (
     outcome          VARCHAR(20)
         CHECK (outcome IN ('complete', 'work-remains', 'findings', 'failed', 'lease-lost')),
     counts           JSONB        NOT NULL DEFAULT '{}',
-    captured         JSONB -- the transactions that may still write under the key of before a switch
+    captured         JSONB, -- the transactions that may still write under the key of before a switch
+    drained_at       TIMESTAMP -- when the last of them had ended
 );
 
 CREATE UNIQUE INDEX IF NOT EXISTS vault_rotation_runs_one_unfinished

@@ -153,6 +153,11 @@ impl Keyring {
         Ok(key)
     }
 
+    /// Wipes a key that no longer opens anything.
+    pub(crate) fn forget_opening_key(&self, id: DataKeyId) {
+        self.opening.remove(&id);
+    }
+
     /// Forgets which keys are active.
     pub(crate) fn forget_sealing_keys(&self) {
         self.sealing.clear();

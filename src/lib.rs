@@ -119,15 +119,17 @@ pub use credential::{
 pub use error::{Error, ErrorKind, Result};
 pub use id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId, VaultId};
 pub use rotation::{
-    Adoption, AdoptionReport, DataKeySummary, LEGACY_ROWS_TRIED, LegacySalt, Outcome, Progress, Rewrap,
-    RewrapReport, Rotation, RotationReport,
+    Adoption, AdoptionReport, Blocker, DataKeySummary, GRACE, LEGACY_ROWS_TRIED, LegacySalt,
+    OlderTransactions, Outcome, Progress, Rewrap, RewrapReport, Rotation, RotationEvent, RotationEvents,
+    RotationPlan, RotationReport, RunSummary, StopReason, Waiting,
 };
 pub use secret::{ExposeSecret, SecretText};
 pub use store::migrate::{MigrationName, is_empty_database, migrate, pending_migrations};
 pub use store::{Connection, KeyState, Phase};
 pub use vault::{
-    CredentialEntry, Credentials, Finding, Keys, MAX_FINDINGS, MasterKeyCheck, MasterKeySummary,
-    NeededMasterKey, Organization, Problem, ProviderCheck, Status, Vault, VaultBuilder, Verification, Verify,
+    Compromised, CredentialEntry, CredentialUnderKey, Credentials, CredentialsUnderKey, Finding, Grace, Keys,
+    MAX_FINDINGS, MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem, ProviderCheck,
+    Status, Vault, VaultBuilder, Verification, Verify,
 };
 
 /// The examples of the README, as tests.

@@ -1,5 +1,6 @@
 //! The vault: opens a database with its master keys, and hands out what works on it.
 
+mod affected;
 mod builder;
 mod credentials;
 mod init;
@@ -21,14 +22,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId, VaultId};
 use crate::keyring::Keyring;
 use crate::provider::MasterKeyProvider;
-use crate::rotation::{Adoption, LegacySalt, Rewrap, Rotation};
-use crate::store::Store;
+use crate::rotation::{Adoption, LegacySalt, Rewrap, Rotation, RunSummary, move_on, run_summaries};
+use crate::store::{Phase, Store};
 
+pub use affected::{CredentialUnderKey, CredentialsUnderKey};
 pub use builder::VaultBuilder;
 pub use credentials::{CredentialEntry, Credentials};
-pub use keys::Keys;
+pub use keys::{Compromised, Grace, Keys};
 pub use master_key_check::{MasterKeyCheck, NeededMasterKey, ProviderCheck};
 pub use organization::Organization;
+use status::Counting;
 pub use status::{MasterKeySummary, Status};
 pub use verify::{Finding, MAX_FINDINGS, Problem, Verification, Verify};
 
@@ -168,19 +171,62 @@ impl Vault {
         Adoption::new(Arc::clone(&self.0.store), Arc::clone(&self.0.keyring), salt)
     }
 
+    /// Lets rotations re-encrypt legacy rows from now on: the phase re-encrypt. `false` if they do so already.
+    ///
+    /// Call it only once nothing but the vault reads the table: another service can't read what is re-encrypted. It may
+    /// go on writing legacy rows, which the next rotation takes up.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` before the legacy key is [adopted](Self::adoption), and after the cut-over; `Store` if the database
+    /// fails.
+    pub async fn re_encrypt_legacy_rows(&self) -> Result<bool> {
+        move_on(self.0.store.as_ref(), Phase::Observe, Phase::ReEncrypt).await
+    }
+
+    /// Lets the database refuse new legacy rows from now on: the phase cut-over. `false` if it does so already. The next
+    /// rotation re-encrypts what is left of them, waits for the transactions that may still write one, and deletes the
+    /// legacy key.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` before the phase [re-encrypt](Self::re_encrypt_legacy_rows); `Store` if the database fails.
+    pub async fn cut_over_legacy_rows(&self) -> Result<bool> {
+        move_on(self.0.store.as_ref(), Phase::ReEncrypt, Phase::CutOver).await
+    }
+
     /// A check of every key and every row; nothing is written, and no secret shown.
     #[must_use]
     pub fn verify(&self) -> Verify {
         Verify::new(self.clone())
     }
 
-    /// What an operator asks of a vault: its keys, its rows, what remains to be done.
+    /// What an operator asks of a vault: its keys, its rows, what remains to be done. Rows are counted by one fast scan of
+    /// the column that names their key: those of an organization whose new key has not got them yet are taken for current.
     ///
     /// # Errors
     ///
     /// `Store` if the database fails.
     pub async fn status(&self) -> Result<Status> {
-        status::status(self).await
+        status::status(self, Counting::Fast).await
+    }
+
+    /// The same, with the rows counted exactly: by a scan with each row's scope, and with the key that its text names.
+    ///
+    /// # Errors
+    ///
+    /// As [`status`](Self::status); `Malformed` if the table is full of garbage.
+    pub async fn exact_status(&self) -> Result<Status> {
+        status::status(self, Counting::Exact).await
+    }
+
+    /// The latest runs of rotations and rewraps, the last one first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the database fails.
+    pub async fn runs(&self, limit: u32) -> Result<Vec<RunSummary>> {
+        run_summaries(self.0.store.as_ref(), limit).await
     }
 
     /// Closes the connections of the vault, for all its clones, before a process ends; a pool of the caller's stays open,

@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS vault_data_keys (
     destroyed_at    INTEGER,
     compromised_at  INTEGER,
     unused_since    INTEGER,
+    drain_run_id    INTEGER, -- the run that captured, after the switch that this key's state is from
     -- Before its adoption nobody knows the key 'v1'.
     CONSTRAINT vault_data_keys_key_check_known CHECK (key_check IS NOT NULL OR id = 'v1')
 ) STRICT;
@@ -93,7 +94,8 @@ CREATE TABLE IF NOT EXISTS vault_rotation_runs (
     outcome          TEXT
         CHECK (outcome IN ('complete', 'work-remains', 'findings', 'failed', 'lease-lost')),
     counts           TEXT    NOT NULL DEFAULT '{}' CHECK (json_valid(counts)),
-    captured         TEXT    CHECK (captured IS NULL OR json_valid(captured)) -- PostgreSQL only: here one writer waits for the other
+    captured         TEXT    CHECK (captured IS NULL OR json_valid(captured)), -- nobody here: one writer waits for the other
+    drained_at       INTEGER -- when the last of them had ended
 ) STRICT;
 
 CREATE UNIQUE INDEX IF NOT EXISTS vault_rotation_runs_one_unfinished

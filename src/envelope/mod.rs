@@ -15,7 +15,7 @@ mod wrapped_key;
 
 pub(crate) use context::{RowContext, WrapContext};
 pub(crate) use nonce::Nonce;
-pub(crate) use row::{key_of, open_credential, reencrypt, seal_credential};
+pub(crate) use row::{key_of, key_of_beginning, open_credential, reencrypt, seal_credential};
 pub(crate) use wrapped_key::{unwrap_key, wrap_key, wrapping_key_of};
 
 #[cfg(test)]

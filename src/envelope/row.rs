@@ -111,6 +111,11 @@ pub(crate) fn key_of(stored: &str, key_id_column: &str) -> Result<DataKeyId> {
     }
 }
 
+/// The id of the key that a stored text's first 31 characters name; `None` if they name none.
+pub(crate) fn key_of_beginning(beginning: &str) -> Option<DataKeyId> {
+    text::key_id_of_beginning(beginning).map(DataKeyId::from_bytes)
+}
+
 /// A row in the bytes that it is stored as.
 ///
 /// ```text

@@ -77,6 +77,17 @@ pub(super) fn key_id(text: &str, purpose: Purpose) -> Result<[u8; 16]> {
     Ok(id)
 }
 
+/// The 16 bytes of the key id in the header, of a text of which only the first 31 characters are known.
+pub(super) fn key_id_of_beginning(beginning: &str) -> Option<[u8; 16]> {
+    // The last of them holds two more bits, of the nonce.
+    let leading = format!("{}A", beginning.strip_prefix(PREFIX)?.get(..27)?);
+    let mut bytes = [0; 21];
+    URL_SAFE_NO_PAD.decode_slice(leading, &mut bytes).ok()?;
+    let mut id = [0; 16];
+    id.copy_from_slice(&bytes[4..KEY_ID_END]);
+    Some(id)
+}
+
 /// Whether the text can be a legacy value, by its first characters.
 pub(super) fn looks_like_legacy(text: &str) -> bool {
     let base64 = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'=');

@@ -10,7 +10,7 @@ use crate::envelope::{Nonce, RowContext, WrapContext, open_credential, wrap_key}
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyId;
 use crate::keyring::Keyring;
-use crate::store::{KeyState, On, Phase, Rows, Store, WrappedKey};
+use crate::store::{KeyState, On, Phase, Range, Rows, Store, WrappedKey};
 
 /// How many legacy rows a salt is tried on, at most, before it is refused.
 pub const LEGACY_ROWS_TRIED: u32 = 1_000;
@@ -127,7 +127,7 @@ impl Adoption {
     /// How many of the first legacy rows there are, and how many the salt's key opens.
     async fn try_on_rows(&self, salt: &[u8]) -> Result<(u64, u64)> {
         let key = DataKey::legacy(salt).into_opening();
-        let rows = self.store.scan(Rows::Legacy, None, LEGACY_ROWS_TRIED).await?;
+        let rows = self.store.scan(Rows::Legacy, Range::ALL, LEGACY_ROWS_TRIED).await?;
         let opens = rows.iter().filter(|scanned| {
             let context = RowContext {
                 organization: scanned.organization,
@@ -170,4 +170,29 @@ impl Adoption {
         }
         self.keyring.opening_key(DataKeyId::LEGACY).await.map(drop)
     }
+}
+
+/// Moves the adoption on by one phase; `false` if it is in that phase already.
+///
+/// # Errors
+///
+/// `Refused` in any other phase than the one before; `Store` if the database fails.
+pub(crate) async fn move_on(store: &dyn Store, from: Phase, to: Phase) -> Result<bool> {
+    if store.set_phase(from, to).await? {
+        tracing::info!(phase = to.as_str(), "adoption moved on");
+        return Ok(true);
+    }
+    let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
+    if phase == to {
+        return Ok(false);
+    }
+    Err(Error::new(
+        ErrorKind::Refused,
+        format!(
+            "the adoption of legacy rows is in the phase {}: {} follows on {}",
+            phase.as_str(),
+            to.as_str(),
+            from.as_str()
+        ),
+    ))
 }

@@ -1,10 +1,11 @@
 //! The lease of a run: a row with an owner, an expiry and a fencing number, so that it works through a pooler and
 //! outlives no process for long.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use time::Duration;
+use tokio::time::Instant;
 
 use super::report::Outcome;
 use crate::clock::Clock;
@@ -15,6 +16,9 @@ use crate::store::{self, LeaseRequest, RunId, RunKind, Store};
 /// that was killed.
 const DURATION: Duration = Duration::seconds(60);
 
+/// How long a run goes on before it renews its lease: a fraction of what it lasts, and no write for each page.
+const RENEWAL: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// The longest owner that is kept: the width of the column.
 const MAX_OWNER_CHARS: usize = 255;
 
@@ -24,6 +28,8 @@ pub(super) struct Lease {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     run: RunId,
+    /// `None` before the first renewal.
+    renewed: Mutex<Option<Instant>>,
 }
 
 /// A lease, or who else has it.
@@ -34,18 +40,28 @@ pub(super) enum Taken {
 }
 
 impl Lease {
+    /// Takes the lease, unless another run has it; `counts` is what the run's row says from its beginning on.
     pub(super) async fn take(
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         kind: RunKind,
         owner: &str,
+        counts: Value,
     ) -> Result<Taken> {
-        let request =
-            LeaseRequest { kind, owner: kept(owner), clock_offset: clock.offset(), duration: DURATION };
+        let request = LeaseRequest {
+            kind,
+            owner: kept(owner),
+            clock_offset: clock.offset(),
+            duration: DURATION,
+            counts,
+        };
         Ok(match store.take_lease(&request).await? {
-            store::Lease::Taken(run) => {
-                Taken::Ours(Self { store: Arc::clone(store), clock: Arc::clone(clock), run })
-            }
+            store::Lease::Taken(run) => Taken::Ours(Self {
+                store: Arc::clone(store),
+                clock: Arc::clone(clock),
+                run,
+                renewed: Mutex::default(),
+            }),
             store::Lease::HeldBy { owner, since } => {
                 Taken::HeldBy(Outcome::HeldBy { owner, since: since.to_offset_date_time() })
             }
@@ -57,34 +73,49 @@ impl Lease {
         self.run
     }
 
+    /// Holds the lease for another while, if it is time to; `counts` is what the run's row says then.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if another run has taken over.
+    pub(super) async fn keep(&self, counts: impl FnOnce() -> Value) -> Result<()> {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewed.is_some_and(|at| at.elapsed() < RENEWAL) {
+            return Ok(());
+        }
+        self.renew(&counts()).await
+    }
+
     /// Holds the lease for another while.
     ///
     /// # Errors
     ///
     /// `LeaseLost` if another run has taken over.
-    pub(super) async fn renew(&self) -> Result<()> {
-        match self.store.renew_lease(self.run, self.clock.offset(), DURATION).await? {
-            true => Ok(()),
-            false => Err(self.lost()),
+    pub(super) async fn renew(&self, counts: &Value) -> Result<()> {
+        let renewed = Instant::now();
+        if !self.store.renew_lease(self.run, self.clock.offset(), DURATION, counts).await? {
+            return Err(self.lost());
         }
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(renewed);
+        Ok(())
     }
 
     /// Ends the run as its `result` says, which gives the lease back; `summary` is the outcome and the counts that the
-    /// run's row keeps.
+    /// run's row keeps, without a report for a run that failed.
     ///
     /// # Errors
     ///
     /// The one of `result`; else as [`renew`](Self::renew).
     pub(super) async fn end<R>(
-        self,
+        &self,
         result: Result<R>,
-        summary: impl FnOnce(&R) -> (&'static str, Value),
+        summary: impl FnOnce(Option<&R>) -> (&'static str, Value),
     ) -> Result<R> {
-        let (outcome, counts) = match &result {
-            Ok(report) => summary(report),
-            Err(error) => ("failed", json!({ "error": error.kind().to_string() })),
-        };
-        let ended = self.store.finish_run(self.run, outcome, &counts).await;
+        let (outcome, mut counts) = summary(result.as_ref().ok());
+        if let (Err(error), Value::Object(counts)) = (&result, &mut counts) {
+            counts.insert("error".to_owned(), json!(error.kind().to_string()));
+        }
+        let ended = self.store.finish_run(self.run, self.clock.offset(), outcome, &counts).await;
         // The first error is the one to report; a lease that can't be given back expires.
         let report = result?;
         if ended? { Ok(report) } else { Err(self.lost()) }

@@ -2,113 +2,36 @@
 //!
 //! A rotation makes new data keys where they are due, switches to them, and re-encrypts every row that isn't under
 //! the active key of its scope. It writes by compare-and-swap on the text that it opened: a row that changed meanwhile
-//! is left to the next sweep, so a committed write is never replaced by an older value.
+//! is left to the next sweep, so a committed write is never replaced by an older value. It ends when a count finds
+//! nothing left, and no transaction is left that is older than a switch: then a key is called unused.
 
 mod adoption;
+mod drain;
+mod events;
+mod job;
 mod lease;
+mod pace;
+mod page;
 mod report;
 mod rewrap;
 mod rotate;
+mod runs;
+mod stop;
 mod sweep;
+mod switch;
+mod usage;
+mod wait;
 
-use crate::clock::Clock;
-use crate::crypto::key::DataKey;
-use crate::envelope::{Nonce, WrapContext, wrap_key};
-use crate::error::{Error, ErrorKind, Result};
-use crate::id::{DataKeyId, OrganizationId};
-use crate::keyring::Keyring;
-use crate::store::{KeyState, NewDataKey, On, Store, WrappedKey};
-
+pub(crate) use adoption::move_on;
 pub use adoption::{Adoption, AdoptionReport, LEGACY_ROWS_TRIED, LegacySalt};
-pub(crate) use report::data_key_summaries;
-pub use report::{DataKeySummary, Outcome, Progress, RewrapReport, RotationReport};
+pub use events::{OlderTransactions, Progress, RotationEvent, RotationEvents, Waiting};
+pub(crate) use page::quarantined_rows;
+pub use report::{Outcome, RewrapReport, RotationReport};
 pub use rewrap::Rewrap;
-pub use rotate::Rotation;
-pub(crate) use sweep::quarantined_rows;
-
-/// Makes a data key for a scope, pre-active, and holds what was stored to its key check; one that is there already,
-/// from a run that ended early, is taken instead.
-///
-/// # Errors
-///
-/// `KeyUnavailable`, `KeyMismatch` or `Tampered` if the master key or the stored key doesn't hold; `Store`.
-pub(crate) async fn new_data_key(
-    store: &dyn Store,
-    keyring: &Keyring,
-    organization: Option<OrganizationId>,
-) -> Result<DataKeyId> {
-    /// A rewrap may switch the master key between reading it and inserting the data key.
-    const ATTEMPTS: usize = 3;
-    for _ in 0..ATTEMPTS {
-        let pre_active = store
-            .data_keys()
-            .await?
-            .into_iter()
-            .flatten()
-            .find(|key| key.state == KeyState::PreActive && key.organization == organization);
-        if let Some(key) = pre_active {
-            keyring.unwrap(On::Pool, &key).await?;
-            return Ok(key.id);
-        }
-        let active = store.master_keys(On::Pool).await?.into_iter().find(|key| key.state == KeyState::Active);
-        let active = active
-            .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))?;
-        let master = keyring.master_keys().get(store, On::Pool, active.id).await?;
-        let key = DataKey::generate(organization)?;
-        let wrap = WrapContext { vault: keyring.vault(), data_key: key.id(), organization };
-        let row = NewDataKey {
-            id: key.id(),
-            organization,
-            key_check: *key.key_check(keyring.vault()).as_bytes(),
-            wrapped: WrappedKey {
-                master_key: master.id(),
-                text: wrap_key(&master, Nonce::draw()?, &wrap, &key)?,
-            },
-        };
-        store.insert_data_key(&row).await?;
-    }
-    Err(Error::new(ErrorKind::Conflict, "the active master key kept changing while a data key was made"))
-}
-
-/// Makes a pre-active key the active one of its scope; its age counts from now, by `clock`.
-///
-/// # Errors
-///
-/// `Conflict` if it is no longer pre-active, `Store` if the database fails.
-pub(crate) async fn activate(
-    store: &dyn Store,
-    clock: &dyn Clock,
-    id: DataKeyId,
-    organization: Option<OrganizationId>,
-) -> Result<()> {
-    if store.switch_data_key(id, organization, clock.offset()).await? {
-        return Ok(());
-    }
-    // Another process may have finished the same key.
-    match store.data_key(On::Pool, id).await? {
-        Some(key) if key.state == KeyState::Active => Ok(()),
-        _ => Err(Error::new(ErrorKind::Conflict, format!("data key {id} was switched by another process"))),
-    }
-}
-
-/// Activates the keys that a process left pre-active when it ended early, each after it was unwrapped and checked;
-/// gives their scopes.
-///
-/// # Errors
-///
-/// As [`new_data_key`].
-pub(crate) async fn finish_pre_active(
-    store: &dyn Store,
-    keyring: &Keyring,
-    clock: &dyn Clock,
-) -> Result<Vec<Option<OrganizationId>>> {
-    let mut finished = Vec::new();
-    for key in store.data_keys().await?.into_iter().flatten() {
-        if key.state == KeyState::PreActive {
-            keyring.unwrap(On::Pool, &key).await?;
-            activate(store, clock, key.id, key.organization).await?;
-            finished.push(key.organization);
-        }
-    }
-    Ok(finished)
-}
+pub use rotate::{Rotation, RotationPlan};
+pub use runs::RunSummary;
+pub(crate) use runs::run_summaries;
+pub use stop::StopReason;
+pub(crate) use switch::{activate, finish_pre_active, new_data_key};
+pub use usage::{Blocker, DataKeySummary, GRACE};
+pub(crate) use usage::{Usage, data_key_summaries};

@@ -1,14 +1,15 @@
-//! What the jobs say of themselves: progress while they run, counts when they end.
-
-use std::collections::HashMap;
+//! What the jobs say when they end.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::clock::Timestamp;
-use crate::error::Result;
-use crate::id::{DataKeyId, MasterKeyId, OrganizationId};
-use crate::store::{KeyState, Store};
+use super::events::Waiting;
+use super::stop::StopReason;
+use super::usage::DataKeySummary;
+use crate::id::{DataKeyId, IntegrationId, MasterKeyId};
+
+/// The most rows that a report names of those that others hold.
+pub(super) const MAX_NAMED_ROWS: u32 = 100;
 
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,8 @@ use crate::store::{KeyState, Store};
 pub enum Outcome {
     /// Nothing is left to do.
     Complete,
-    /// Rows are left: locked by other transactions to the end. Run it again.
+    /// Work is left, which the report names: rows that others held to the end, transactions that are older than a switch,
+    /// or what was not done because the run was to stop. Run it again.
     WorkRemains,
     /// Nothing is left but rows in quarantine, which couldn't be opened.
     Quarantine,
@@ -40,37 +42,37 @@ impl Outcome {
     }
 }
 
-/// How far a rotation has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Rows re-encrypted so far.
-    pub re_encrypted: u64,
-    /// Rows that were stale when re-encryption began.
-    pub stale: u64,
-}
-
 /// What a rotation did.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RotationReport {
     /// How it ended.
     pub outcome: Outcome,
+    /// Why it stopped before its work was done.
+    pub stopped: Option<StopReason>,
     /// The data keys that were made active.
     pub new_keys: Vec<DataKeyId>,
     /// Rows re-encrypted under the active key of their scope.
     pub re_encrypted: u64,
+    /// The same by the key that they were under before.
+    pub re_encrypted_from: Vec<(DataKeyId, u64)>,
     /// Rows that were under it when the rotation began re-encrypting.
     pub already_current: u64,
     /// Swaps that gave way to a concurrent write or a lock; a later sweep took those rows up again.
     pub lost_to_concurrent_writes: u64,
     /// Rows that couldn't be opened and were left as they are.
     pub quarantined: u64,
-    /// Rows that are still to be re-encrypted, quarantine aside.
+    /// Rows that are still to be re-encrypted, quarantine aside; an estimate if it was stopped.
     pub remaining: u64,
+    /// Those of them that others held to the end, by integration; the first hundred.
+    pub locked: Vec<IntegrationId>,
+    /// What it waited for in vain.
+    pub waiting: Waiting,
     /// Legacy rows that were left alone, as the phase of adoption asks.
     pub legacy: u64,
-    /// The data keys with the rows under each.
+    /// The data keys under which nothing is sealed any more, and nothing can be, since this rotation.
+    pub unused_keys: Vec<DataKeyId>,
+    /// The data keys with the rows under each; none if it was stopped.
     pub keys: Vec<DataKeySummary>,
 }
 
@@ -78,27 +80,45 @@ impl RotationReport {
     pub(super) fn new(outcome: Outcome) -> Self {
         Self {
             outcome,
+            stopped: None,
             new_keys: Vec::new(),
             re_encrypted: 0,
+            re_encrypted_from: Vec::new(),
             already_current: 0,
             lost_to_concurrent_writes: 0,
             quarantined: 0,
             remaining: 0,
+            locked: Vec::new(),
+            waiting: Waiting::default(),
             legacy: 0,
+            unused_keys: Vec::new(),
             keys: Vec::new(),
         }
     }
 
+    /// Whether there was nothing to do.
+    #[must_use]
+    pub fn is_of_nothing(&self) -> bool {
+        self.outcome == Outcome::Complete
+            && self.re_encrypted == 0
+            && self.new_keys.is_empty()
+            && self.unused_keys.is_empty()
+    }
+
     /// The counts as the run's row keeps them.
     pub(super) fn counts(&self) -> Value {
+        let ids = |ids: &[DataKeyId]| ids.iter().map(DataKeyId::to_string).collect::<Vec<_>>();
+        let from = self.re_encrypted_from.iter().map(|(key, rows)| (key.to_string(), json!(rows)));
         json!({
-            "new_keys": self.new_keys.iter().map(DataKeyId::to_string).collect::<Vec<_>>(),
+            "new_keys": ids(&self.new_keys),
             "re_encrypted": self.re_encrypted,
+            "re_encrypted_from": Value::Object(from.collect()),
             "already_current": self.already_current,
             "lost_to_concurrent_writes": self.lost_to_concurrent_writes,
             "quarantined": self.quarantined,
             "remaining": self.remaining,
             "legacy": self.legacy,
+            "unused_keys": ids(&self.unused_keys),
         })
     }
 }
@@ -126,47 +146,4 @@ impl RewrapReport {
             "already_current": self.already_current,
         })
     }
-}
-
-/// What the database says of a data key.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct DataKeySummary {
-    /// The key.
-    pub id: DataKeyId,
-    /// The organization whose own key it is; `None` for a shared key.
-    pub organization_id: Option<OrganizationId>,
-    /// Its state.
-    pub state: KeyState,
-    /// How many rows name it.
-    pub rows: u64,
-    /// The master key that wraps it; `None` if it has no material.
-    pub master_key_id: Option<MasterKeyId>,
-    /// When it was made.
-    pub created_at: OffsetDateTime,
-    /// When it became the active key of its scope.
-    pub activated_at: Option<OffsetDateTime>,
-    /// When it was found to be compromised.
-    pub compromised_at: Option<OffsetDateTime>,
-}
-
-/// The data keys, oldest first, with the rows under each counted in one scan.
-///
-/// # Errors
-///
-/// `Store` if the database fails.
-pub(crate) async fn data_key_summaries(store: &dyn Store) -> Result<Vec<DataKeySummary>> {
-    let counts: HashMap<String, u64> =
-        store.count_by_key().await?.into_iter().map(|count| (count.key_column, count.rows)).collect();
-    let summaries = store.data_keys().await?.into_iter().flatten().map(|key| DataKeySummary {
-        id: key.id,
-        organization_id: key.organization,
-        state: key.state,
-        rows: counts.get(&key.id.to_string()).copied().unwrap_or(0),
-        master_key_id: key.wrapped.map(|wrapped| wrapped.master_key),
-        created_at: key.created_at.to_offset_date_time(),
-        activated_at: key.activated_at.map(Timestamp::to_offset_date_time),
-        compromised_at: key.compromised_at.map(Timestamp::to_offset_date_time),
-    });
-    Ok(summaries.collect())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::lease::{Lease, Taken, default_owner};
@@ -57,7 +58,8 @@ impl Rewrap {
     /// was.
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn run(self) -> Result<RewrapReport> {
-        let lease = match Lease::take(&self.store, &self.clock, RunKind::Rewrap, &self.owner).await? {
+        let lease = Lease::take(&self.store, &self.clock, RunKind::Rewrap, &self.owner, json!({})).await?;
+        let lease = match lease {
             Taken::Ours(lease) => lease,
             Taken::HeldBy(outcome) => {
                 let master_key = self.active().await?.id;
@@ -65,7 +67,10 @@ impl Rewrap {
             }
         };
         let result = self.run_leased(&lease).await;
-        lease.end(result, |report| (report.outcome.as_str(), report.counts())).await
+        let summary = |report: Option<&RewrapReport>| {
+            report.map_or(("failed", json!({})), |report| (report.outcome.as_str(), report.counts()))
+        };
+        lease.end(result, summary).await
     }
 
     async fn run_leased(&self, lease: &Lease) -> Result<RewrapReport> {
@@ -89,7 +94,7 @@ impl Rewrap {
                 match wrapped_by(key) {
                     Some(id) if id == master.id() => current += 1,
                     Some(_) => {
-                        lease.renew().await?;
+                        lease.keep(|| report.counts()).await?;
                         left += 1;
                         report.rewrapped += u64::from(self.rewrap(key, &master).await?);
                     }

@@ -1,254 +1,242 @@
-//! Re-encryption: sweeps over the stale rows, page by page, until one finds nothing to do.
+//! Sweeps: passes over the stale rows, page by page, by one worker or several.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::lease::Lease;
-use super::report::Progress;
-use crate::crypto::key::SealingKey;
-use crate::envelope::{Nonce, RowContext, key_of, reencrypt};
+use super::pace::Pace;
+use super::page::{Done, Reencryption};
+use super::stop::{Stop, StopReason};
+use crate::crypto::random;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{IntegrationId, OrganizationId};
-use crate::keyring::Keyring;
-use crate::store::{KeyState, Phase, QuarantinedRow, Rows, ScannedRow, Store, Swap};
+use crate::store::{Cursor, KeyState, Range, Rows, ScannedRow, Store};
 
-/// How long sweeps go on that find only rows which other transactions hold.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Rows that one statement looks through for stale ones: where there are none it ends all the same, within a fraction of
+/// a second.
+const WINDOW_ROWS: u32 = 50_000;
 
-/// The pause before the next sweep after one that wrote nothing.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How often a page is tried whose database failed in a way that may be over: about six seconds, which a server that
+/// starts again takes.
+const ATTEMPTS: u32 = 7;
 
-/// One rotation's sweeps.
-pub(super) struct Sweeper<'r> {
-    store: &'r dyn Store,
-    keyring: &'r Keyring,
-    lease: &'r Lease,
-    batch_size: u32,
-    on_progress: &'r (dyn Fn(Progress) + Send + Sync),
-    progress: Progress,
-    lost: u64,
-    already_current: u64,
-    /// The rows that this run put in quarantine, by the hash of the text that didn't open.
-    quarantined: HashMap<IntegrationId, [u8; 32]>,
-    /// The rows that are listed in quarantine, by this run or an earlier one. Each run tries them anew: what was wrong
-    /// may have been another column, or a key.
-    listed: HashSet<IntegrationId>,
-    /// The organizations that have an active key of their own.
-    own_keys: HashSet<OrganizationId>,
+/// The pause before the second attempt; each later one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a rotation sweeps with.
+pub(super) struct Sweeper {
+    store: Arc<dyn Store>,
+    pub(super) lease: Arc<Lease>,
+    pub(super) stop: Arc<Stop>,
+    pub(super) pages: Reencryption,
+    pub(super) pace: Pace,
+    pub(super) workers: u32,
+    /// Halved when a page's statement takes too long.
+    pub(super) page_rows: AtomicU32,
+    /// How many rows may still be re-encrypted.
+    pub(super) rows_left: AtomicU64,
+    pub(super) counts: Box<dyn Fn(&Reencryption) -> Value + Send + Sync>,
 }
 
-/// What a sweep, or a page of it, did.
+/// Where a sweep stands.
 #[derive(Default)]
-struct Sweep {
-    written: u64,
-    /// Rows that changed, or were locked, between reading and writing them.
-    lost: u64,
+struct Place {
+    from: Option<Cursor>,
+    window: Window,
 }
 
-/// Whether a row is as it was read.
-#[derive(PartialEq, Eq)]
-enum Row {
-    Stands,
-    Changed,
+/// The part of the table that is looked through.
+#[derive(Default)]
+enum Window {
+    #[default]
+    Unknown,
+    UpTo(Cursor),
+    ToTheEnd,
+    Over,
 }
 
-impl<'r> Sweeper<'r> {
-    pub(super) async fn new(
-        store: &'r dyn Store,
-        keyring: &'r Keyring,
-        lease: &'r Lease,
-        batch_size: u32,
-        on_progress: &'r (dyn Fn(Progress) + Send + Sync),
-    ) -> Result<Self> {
-        let listed: HashSet<_> = store.quarantined().await?.iter().map(|row| row.integration).collect();
-        // Legacy rows are never current: stale in the phases that re-encrypt them, else counted by themselves.
-        let counts = store.count_by_key().await?;
-        let legacy: u64 =
-            counts.iter().filter(|count| count.key_column == "v1").map(|count| count.rows).sum();
-        let rows: u64 = counts.iter().map(|count| count.rows).sum();
-        let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
-        let left_alone = if matches!(phase, Phase::None | Phase::Observe) { legacy } else { 0 };
-        let stale = store.count_stale().await?;
-        Ok(Self {
+impl Place {
+    /// Goes on after a row.
+    fn go_on(&mut self, last: Cursor) {
+        match last.next() {
+            Some(next) => self.from = Some(next),
+            None => self.window = Window::Over,
+        }
+    }
+}
+
+impl Sweeper {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        lease: Arc<Lease>,
+        stop: Arc<Stop>,
+        pages: Reencryption,
+        pace: Pace,
+        counts: Box<dyn Fn(&Reencryption) -> Value + Send + Sync>,
+    ) -> Self {
+        Self {
             store,
-            keyring,
             lease,
-            batch_size,
-            on_progress,
-            progress: Progress { re_encrypted: 0, stale },
-            lost: 0,
-            already_current: rows.saturating_sub(stale + left_alone + quarantined_rows(store).await?),
-            quarantined: HashMap::new(),
-            listed,
-            own_keys: HashSet::new(),
-        })
-    }
-
-    pub(super) fn re_encrypted(&self) -> u64 {
-        self.progress.re_encrypted
-    }
-
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    pub(super) fn already_current(&self) -> u64 {
-        self.already_current
-    }
-
-    /// Sweeps until one finds nothing but rows in quarantine; gives the number of rows that were left because others
-    /// held them to the end.
-    pub(super) async fn sweep_until_nothing_is_left(&mut self) -> Result<u64> {
-        let left = self.sweep_while_others_give_way().await?;
-        for integration in self.listed.iter().filter(|listed| !self.quarantined.contains_key(listed)) {
-            self.store.release(*integration).await?;
-        }
-        Ok(left)
-    }
-
-    async fn sweep_while_others_give_way(&mut self) -> Result<u64> {
-        let mut last_progress = Instant::now();
-        loop {
-            let sweep = self.sweep().await?;
-            if sweep.written > 0 {
-                last_progress = Instant::now();
-                continue;
-            }
-            // By query, not by what this process has seen: rows may have become stale behind the sweep.
-            let left = self.store.count_stale().await?;
-            if left == 0 && sweep.lost == 0 {
-                return Ok(0);
-            }
-            if last_progress.elapsed() >= MAX_WAIT {
-                // Those that are still listed from an earlier run are not among the rows counted.
-                return Ok(left.max(sweep.lost));
-            }
-            sleep(PAUSE).await;
+            stop,
+            pages,
+            pace,
+            workers: 1,
+            page_rows: AtomicU32::new(u32::MAX),
+            rows_left: AtomicU64::new(u64::MAX),
+            counts,
         }
     }
 
-    /// One pass over the stale rows.
-    async fn sweep(&mut self) -> Result<Sweep> {
+    /// One pass over the stale rows; ends early when the run is asked to stop.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if another run has taken over; `Store`, `Provider`; what keeps this process from sealing.
+    pub(super) async fn sweep(self: &Arc<Self>) -> Result<Done> {
         // Another process may have given an organization a key since: under the one before it nothing is written.
-        self.keyring.forget_sealing_keys();
-        self.own_keys = self
-            .store
-            .data_keys()
-            .await?
+        let keys = self.store.data_keys().await?;
+        let own_keys: HashSet<_> = keys
             .into_iter()
             .flatten()
             .filter(|key| key.state == KeyState::Active)
             .filter_map(|key| key.organization)
             .collect();
-        let mut sweep = Sweep::default();
-        let mut after = None;
-        loop {
-            self.lease.renew().await?;
-            let page = self.store.scan(Rows::Stale, after, self.batch_size).await?;
-            let Some(last) = page.last() else { return Ok(sweep) };
-            after = Some(last.cursor);
-            let done = self.reencrypt_page(&page).await?;
+        self.pages.begin_sweep(own_keys);
+        let place = Arc::new(Mutex::new(Place::default()));
+        // Dropped with the sweep, which ends them.
+        let mut workers = JoinSet::new();
+        for _ in 0..self.workers {
+            let (sweeper, place) = (Arc::clone(self), Arc::clone(&place));
+            workers.spawn(async move { sweeper.work(&place).await }.in_current_span());
+        }
+        let mut sweep = Done::default();
+        while let Some(worker) = workers.join_next().await {
+            let done =
+                worker.map_err(|_| Error::new(ErrorKind::Store, "a worker ended early").retryable())??;
             sweep.written += done.written;
             sweep.lost += done.lost;
-            self.lost += done.lost;
-            self.progress.re_encrypted += done.written;
-            (self.on_progress)(self.progress);
         }
+        Ok(sweep)
     }
 
-    /// Seals each row of a page under the active key of its scope, and writes those that didn't change meanwhile; what
-    /// doesn't open goes into quarantine.
-    async fn reencrypt_page(&mut self, page: &[ScannedRow]) -> Result<Sweep> {
-        let mut done = Sweep::default();
-        let mut swaps = Vec::with_capacity(page.len());
-        for (row, nonce) in page.iter().zip(Nonce::draw_many(page.len())?) {
-            if self.quarantined.get(&row.integration) == Some(&sha256(&row.row.stored)) {
-                continue;
+    async fn work(&self, place: &Mutex<Place>) -> Result<Done> {
+        let mut all = Done::default();
+        let mut page = self.next_page(place).await?;
+        while let Some(rows) = page.take() {
+            if self.stop.is_asked() {
+                break;
             }
-            // A process that lacks the key to seal under is at fault, not the row.
-            let scope = self.own_keys.contains(&row.organization).then_some(row.organization);
-            let to = self.keyring.scope_key(scope).await?;
-            match self.reencrypt(row, &to, nonce).await {
-                Ok(swap) => swaps.push(swap),
-                Err(error) if matches!(error.kind(), ErrorKind::Store | ErrorKind::Provider) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    if self.quarantine(row, &error).await? == Row::Changed {
-                        done.lost += 1;
-                    }
-                }
+            self.lease.keep(|| (self.counts)(&self.pages)).await?;
+            let began = Instant::now();
+            let done = if self.pace.reads_ahead() {
+                let (done, next) = tokio::try_join!(self.write(&rows), self.next_page(place))?;
+                page = next;
+                done
+            } else {
+                self.write(&rows).await?
+            };
+            all.written += done.written;
+            all.lost += done.lost;
+            self.stop.sleep(self.pace.rest_after(rows.len(), began.elapsed())).await;
+            if !self.pace.reads_ahead() {
+                page = self.next_page(place).await?;
             }
         }
-        if swaps.is_empty() {
-            return Ok(done);
+        Ok(all)
+    }
+
+    /// Re-encrypts a page.
+    async fn write(&self, rows: &[ScannedRow]) -> Result<Done> {
+        let done = self.retrying(|| self.pages.page(rows)).await?;
+        self.give_back(rows.len() as u64 - done.written);
+        if done.took_too_long {
+            self.page_rows.fetch_min((rows.len() as u32 / 2).max(1), Ordering::Relaxed);
         }
-        done.lost += swaps.len() as u64;
-        for integration in self.store.swap(self.lease.run(), swaps).await? {
-            done.lost -= 1;
-            done.written += 1;
-            self.quarantined.remove(&integration);
+        if done.written == 0 && done.lost > 0 {
+            // Either others were at all of them, or this run no longer may.
+            self.lease.renew(&(self.counts)(&self.pages)).await?;
         }
         Ok(done)
     }
 
-    async fn reencrypt(&self, scanned: &ScannedRow, to: &SealingKey, nonce: Nonce) -> Result<Swap> {
-        let row = &scanned.row;
-        let from = self.keyring.opening_key(key_of(&row.stored, &row.key_column)?).await?;
-        let context = RowContext {
-            organization: scanned.organization,
-            integration: scanned.integration,
-            credential_type: &row.credential_type,
-        };
-        let new = reencrypt(&from, to, nonce, &context, &row.stored, row.expires_at)?;
-        Ok(Swap {
-            integration: scanned.integration,
-            old: row.stored.clone(),
-            old_expires_at: row.expires_at,
-            new,
-            key: to.id(),
-        })
-    }
-
-    /// Lists a row that didn't open, unless it was changed meanwhile.
-    async fn quarantine(&mut self, scanned: &ScannedRow, error: &Error) -> Result<Row> {
-        let now = self.store.get(scanned.integration).await?;
-        let holder = self.store.organization_of(scanned.integration).await?;
-        let stands =
-            now.is_some_and(|row| row.stored == scanned.row.stored) && holder == Some(scanned.organization);
-        if !stands {
-            return Ok(Row::Changed);
+    /// The next stale rows; `None` at the end of the table, or when no more may be re-encrypted.
+    async fn next_page(&self, place: &Mutex<Place>) -> Result<Option<Vec<ScannedRow>>> {
+        let mut place = place.lock().await;
+        loop {
+            if self.stop.is_asked() {
+                return Ok(None);
+            }
+            let limit = self.page_rows.load(Ordering::Relaxed).min(self.pace.page_rows());
+            let to = match place.window {
+                Window::Over => return Ok(None),
+                Window::ToTheEnd => None,
+                Window::UpTo(to) => Some(to),
+                Window::Unknown => {
+                    let to = self.retrying(|| self.store.window_end(place.from, WINDOW_ROWS)).await?;
+                    place.window = to.map_or(Window::ToTheEnd, Window::UpTo);
+                    to
+                }
+            };
+            let rows_left = self.rows_left.load(Ordering::Relaxed);
+            let limit = limit.min(u32::try_from(rows_left).unwrap_or(u32::MAX));
+            if limit == 0 {
+                self.stop.ask(StopReason::MaxRows);
+                return Ok(None);
+            }
+            let range = Range { from: place.from, to };
+            let rows = self.retrying(|| self.store.scan(Rows::Stale, range, limit)).await?;
+            match (rows.last(), to) {
+                (Some(last), _) => {
+                    place.go_on(last.cursor);
+                    self.rows_left.fetch_sub(rows.len() as u64, Ordering::Relaxed);
+                    return Ok(Some(rows));
+                }
+                (None, Some(to)) => {
+                    place.window = Window::Unknown;
+                    place.go_on(to);
+                }
+                (None, None) => place.window = Window::Over,
+            }
         }
-        tracing::warn!(integration = %scanned.integration, reason = %error.kind(), "row put in quarantine");
-        let row = QuarantinedRow {
-            integration: scanned.integration,
-            reason: error.kind().to_string(),
-            stored_sha256: sha256(&scanned.row.stored),
-        };
-        self.store.quarantine(&row).await?;
-        self.quarantined.insert(row.integration, row.stored_sha256);
-        self.listed.insert(row.integration);
-        Ok(Row::Stands)
     }
-}
 
-/// How many rows in quarantine are as they were put there: one that was written anew since, or is gone, is none.
-///
-/// # Errors
-///
-/// `Store` if the database fails.
-pub(crate) async fn quarantined_rows(store: &dyn Store) -> Result<u64> {
-    let mut rows = 0;
-    for row in store.quarantined().await? {
-        let now = store.get(row.integration).await?;
-        rows += u64::from(now.is_some_and(|now| sha256(&now.stored) == row.stored_sha256));
+    /// Lets rows that were taken and not written be taken again.
+    fn give_back(&self, rows: u64) {
+        let add = |left: u64| Some(left.saturating_add(rows));
+        // It never fails: there is always a sum.
+        let _ = self.rows_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
-    Ok(rows)
-}
 
-fn sha256(stored: &str) -> [u8; 32] {
-    Sha256::digest(stored.as_bytes()).into()
+    /// Tries again what failed in a way that may be over: reading changes nothing, and what was written is not written
+    /// twice.
+    pub(super) async fn retrying<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match call().await {
+                Err(error) if error.kind() == ErrorKind::Store && error.is_retryable() => {
+                    tracing::warn!(%error, "trying again");
+                    // Half of it or more, so that many that failed at once don't come back at once.
+                    let mut random = [0];
+                    random::fill(&mut random)?;
+                    self.stop.sleep(pause.mul_f64(0.5 + f64::from(random[0]) / 512.0)).await;
+                    if self.stop.is_asked() {
+                        return Err(error);
+                    }
+                    pause *= 2;
+                }
+                result => return result,
+            }
+        }
+        call().await
+    }
 }

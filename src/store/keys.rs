@@ -6,7 +6,8 @@ use time::Duration;
 use super::On;
 use super::migrate::MigrationName;
 use super::rows::{
-    DataKeyRow, Identity, MasterKeyRow, NewDataKey, NewMasterKey, NewVault, RunId, WrappedKey,
+    DataKeyRow, Destruction, Identity, MasterKeyRow, NewDataKey, NewMasterKey, NewVault, Phase, RunId,
+    Switch, WrappedKey,
 };
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -58,14 +59,40 @@ pub(crate) trait KeyStore {
     /// scope has a pre-active key already or its master key is not the active one.
     async fn insert_data_key(&self, key: &NewDataKey) -> Result<bool>;
 
-    /// Makes a pre-active data key the active one of its scope and deactivates the one before it, in one
-    /// transaction; `false`, and nothing changed, unless it was pre-active.
+    /// Makes a pre-active data key the active one of its scope and deactivates the one before it, in one transaction;
+    /// for a `run`, only as long as that has its lease.
     async fn switch_data_key(
         &self,
         id: DataKeyId,
         organization: Option<OrganizationId>,
         clock_offset: Duration,
-    ) -> Result<bool>;
+        run: Option<RunId>,
+    ) -> Result<Switch>;
+
+    /// Marks a data key compromised from now on; `false` if it was, or is destroyed.
+    async fn mark_compromised(&self, id: DataKeyId, clock_offset: Duration) -> Result<bool>;
+
+    /// Marks a deactivated data key unused from now on; `false` if it was.
+    async fn mark_unused(&self, id: DataKeyId, clock_offset: Duration) -> Result<bool>;
+
+    /// Takes that mark away.
+    async fn mark_used(&self, id: DataKeyId) -> Result<()>;
+
+    /// Deletes the material of a data key that is deactivated and was unused at `unused_by`, and keeps its record, in one
+    /// transaction.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` by the database as long as a row names the key; `Store` if it fails.
+    async fn destroy_data_key(
+        &self,
+        id: DataKeyId,
+        unused_by: Timestamp,
+        clock_offset: Duration,
+    ) -> Result<Destruction>;
+
+    /// Moves the adoption on; `false`, and nothing changed, if it is in another phase.
+    async fn set_phase(&self, from: Phase, to: Phase) -> Result<bool>;
 
     /// Stores the legacy key in place of its placeholder and begins the phase observe, in one transaction;
     /// `false`, and nothing changed, if it is registered already.
@@ -110,7 +137,10 @@ macro_rules! key_store {
                     .map(|(master_key, text)| WrappedKey { master_key: master_key.into(), text }),
                 created_at: row.try_get::<Time, _>("created_at").map_err(say)?.timestamp_or_epoch(),
                 activated_at: time("activated_at")?,
+                deactivated_at: time("deactivated_at")?,
+                destroyed_at: time("destroyed_at")?,
                 compromised_at: time("compromised_at")?,
+                unused_since: time("unused_since")?,
             })
         }
 
@@ -323,34 +353,119 @@ macro_rules! key_store {
                 id: DataKeyId,
                 organization: Option<OrganizationId>,
                 clock_offset: Duration,
-            ) -> Result<bool> {
+                run: Option<RunId>,
+            ) -> Result<Switch> {
                 let pool = self.pool.clone();
                 to_the_end(async move {
                     let say = |error| failure("switching the data key", error);
                     let mut transaction = begin(&pool).await.map_err(say)?;
+                    if let Some(run) = run {
+                        let held = sqlx::query(sql::HOLD_RUN).bind(run.0).execute(&mut *transaction).await;
+                        if held.map_err(say)?.rows_affected() != 1 {
+                            transaction.rollback().await.map_err(say)?;
+                            return Ok(Switch::Fenced);
+                        }
+                    }
+                    let offset = microseconds(clock_offset);
                     // Two statements: one with CASE can break the unique index of active keys half-way.
                     let deactivate = match organization {
-                        None => sqlx::query(sql::DEACTIVATE_SHARED_KEY).bind(id.to_string()),
+                        None => sqlx::query(sql::DEACTIVATE_SHARED_KEY).bind(id.to_string()).bind(offset),
                         Some(organization) => sqlx::query(sql::DEACTIVATE_ORGANIZATION_KEY)
                             .bind(id.to_string())
+                            .bind(offset)
                             .bind(Id::from(organization)),
                     };
                     deactivate.execute(&mut *transaction).await.map_err(say)?;
                     let activated = sqlx::query(sql::ACTIVATE_DATA_KEY)
                         .bind(id.to_string())
+                        .bind(offset)
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    if activated.rows_affected() != 1 {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(Switch::NotPreActive);
+                    }
+                    transaction.commit().await.map_err(say)?;
+                    Ok(Switch::Done)
+                })
+                .await
+            }
+
+            async fn mark_compromised(&self, id: DataKeyId, clock_offset: Duration) -> Result<bool> {
+                sqlx::query(sql::MARK_COMPROMISED)
+                    .bind(id.to_string())
+                    .bind(microseconds(clock_offset))
+                    .execute(&self.pool)
+                    .await
+                    .map(|done| done.rows_affected() == 1)
+                    .map_err(|error| failure("marking a data key compromised", error))
+            }
+
+            async fn mark_unused(&self, id: DataKeyId, clock_offset: Duration) -> Result<bool> {
+                sqlx::query(sql::MARK_UNUSED)
+                    .bind(id.to_string())
+                    .bind(microseconds(clock_offset))
+                    .execute(&self.pool)
+                    .await
+                    .map(|done| done.rows_affected() == 1)
+                    .map_err(|error| failure("marking a data key unused", error))
+            }
+
+            async fn mark_used(&self, id: DataKeyId) -> Result<()> {
+                sqlx::query(sql::MARK_USED)
+                    .bind(id.to_string())
+                    .execute(&self.pool)
+                    .await
+                    .map(drop)
+                    .map_err(|error| failure("marking a data key used", error))
+            }
+
+            async fn destroy_data_key(
+                &self,
+                id: DataKeyId,
+                unused_by: Timestamp,
+                clock_offset: Duration,
+            ) -> Result<Destruction> {
+                let pool = self.pool.clone();
+                to_the_end(async move {
+                    let say = |error| failure("destroying a data key", error);
+                    let mut transaction = begin(&pool).await.map_err(say)?;
+                    let held = sqlx::query(sql::HOLD_UNUSED_KEY)
+                        .bind(id.to_string())
+                        .bind(Time::from(unused_by))
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    if held.rows_affected() != 1 {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(Destruction::NotUnused);
+                    }
+                    sqlx::query(sql::DELETE_MATERIAL)
+                        .bind(id.to_string())
+                        .execute(&mut *transaction)
+                        .await
+                        .map_err(say)?;
+                    sqlx::query(sql::MARK_DESTROYED)
+                        .bind(id.to_string())
                         .bind(microseconds(clock_offset))
                         .execute(&mut *transaction)
                         .await
                         .map_err(say)?;
-                    let switched = activated.rows_affected() == 1;
-                    if switched {
-                        transaction.commit().await.map_err(say)?;
-                    } else {
-                        transaction.rollback().await.map_err(say)?;
-                    }
-                    Ok(switched)
+                    transaction.commit().await.map_err(say)?;
+                    Ok(Destruction::Done)
                 })
                 .await
+            }
+
+            async fn set_phase(&self, from: Phase, to: Phase) -> Result<bool> {
+                sqlx::query(sql::SET_PHASE)
+                    .bind(to.as_str())
+                    .bind(from.as_str())
+                    .execute(&self.pool)
+                    .await
+                    .map(|done| done.rows_affected() == 1)
+                    .map_err(|error| failure("moving the adoption on", error))
             }
 
             async fn register_legacy_key(&self, key_check: [u8; 16], wrapped: &WrappedKey) -> Result<bool> {

@@ -1,11 +1,12 @@
 //! The tables: statements in, rows out. A store sees neither a key nor a plaintext, and all SQL is below here.
 //!
 //! One trait for each family of tables, implemented by two dialects. The bodies that both share stand once, in
-//! `credentials`, `keys` and `runs`; the statements that both share in `sql`; what differs in `postgres` and
+//! `credentials`, `keys`, `runs` and `drains`; the statements that both share in `sql`; what differs in `postgres` and
 //! `sqlite` alone.
 
 mod column;
 mod credentials;
+mod drains;
 mod failure;
 mod keys;
 pub(crate) mod migrate;
@@ -31,6 +32,7 @@ use sqlx::SqliteConnection;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use credentials::CredentialStore;
+pub(crate) use drains::DrainStore;
 pub(crate) use keys::{CheckWrapped, KeyStore};
 pub(crate) use rows::*;
 pub use rows::{KeyState, Phase};
@@ -39,7 +41,9 @@ use target::Target;
 
 /// Everything that the layers above ask of a database.
 #[async_trait]
-pub(crate) trait Store: CredentialStore + KeyStore + RunStore + fmt::Debug + Send + Sync {
+pub(crate) trait Store:
+    CredentialStore + KeyStore + RunStore + DrainStore + fmt::Debug + Send + Sync
+{
     /// Closes the pool if it is the store's own, once its connections are back; a caller's pool is left alone.
     async fn close(&self);
 }

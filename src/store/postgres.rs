@@ -10,12 +10,14 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{
     PgArgumentBuffer, PgConnectOptions, PgHasArrayType, PgPool, PgPoolOptions, PgRow, PgTypeInfo, PgValueRef,
 };
+use sqlx::types::Json;
 use sqlx::{Connection as _, Decode, Encode, PgConnection, Postgres, Row, Transaction, Type};
 use time::Duration;
 use uuid::Uuid;
 
 use super::column::{Id, Text, Time};
-use super::credentials::{CredentialStore, credential_store};
+use super::credentials::{self, CredentialStore, MAX_PAGE_BYTES, credential_store};
+use super::drains::{self, DrainStore, drain_store};
 use super::failure::failure;
 use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
@@ -42,29 +44,45 @@ mod sql {
         keep_m: " FOR SHARE OF m"
     );
 
+    /// A page ends at a number of rows, or where its texts have $4 bytes. An index scan from one place to another: the
+    /// texts of the rows that follow are not read.
     macro_rules! scan {
-        ($where:expr) => {
+        ($from:expr, $where:expr) => {
             concat!(
-                "SELECT c.id, c.integration_id, i.organization_id, i.connector_type, ",
+                "SELECT page.*
+                   FROM (SELECT c.id, c.integration_id, i.organization_id, i.connector_type, ",
                 credential_columns!(),
+                ",
+                                sum(octet_length(c.credential_data_encrypted))
+                                    OVER (ORDER BY c.id ROWS UNBOUNDED PRECEDING)
+                                    - octet_length(c.credential_data_encrypted) AS bytes_before
+                           FROM ",
+                $from,
                 "
-                   FROM integration_credentials AS c
-                   JOIN integrations AS i ON i.id = c.integration_id
-                  WHERE ",
+                          WHERE c.id >= $2 AND c.id <= $3 AND ",
                 $where,
-                " ORDER BY c.id LIMIT $1"
+                "
+                          ORDER BY c.id LIMIT $1) AS page
+                  WHERE page.bytes_before < $4
+                  ORDER BY page.id"
             )
+        };
+        ($where:expr) => {
+            scan!("integration_credentials AS c JOIN integrations AS i ON i.id = c.integration_id", $where)
         };
     }
 
-    pub(super) const SCAN_ALL_FIRST: &str = scan!("1 = 1");
-    pub(super) const SCAN_ALL_NEXT: &str = scan!("c.id > $2");
-    pub(super) const SCAN_STALE_FIRST: &str = scan!(is_stale!());
-    pub(super) const SCAN_STALE_NEXT: &str = scan!(concat!("c.id > $2 AND ", is_stale!()));
-    pub(super) const SCAN_LEGACY_FIRST: &str = scan!("c.encryption_key_id = 'v1'");
-    pub(super) const SCAN_LEGACY_NEXT: &str = scan!("c.id > $2 AND c.encryption_key_id = 'v1'");
-    pub(super) const SCAN_OF_FIRST: &str = scan!("i.organization_id = $2");
-    pub(super) const SCAN_OF_NEXT: &str = scan!("i.organization_id = $2 AND c.id > $3");
+    pub(super) const SCAN_ALL: &str = scan!("true");
+    pub(super) const SCAN_STALE: &str = scan!(rows_with_scope!(), is_stale!());
+    pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
+    pub(super) const SCAN_OF: &str = scan!("i.organization_id = $5");
+    pub(super) const SCAN_UNDER: &str = scan!("c.encryption_key_id = $5");
+    pub(super) const WINDOW_END: &str =
+        "SELECT id FROM integration_credentials WHERE id >= $1 ORDER BY id LIMIT 1 OFFSET $2";
+
+    /// Begins a page's transaction, which the server ends by itself before it lasts longer than any may.
+    pub(super) const BEGIN_PAGE: &str =
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 2000";
 
     /// Locks the rows that it writes and skips those that another transaction has locked: it neither waits for the
     /// application nor deadlocks with it. A row that changed since it was read no longer has the old text.
@@ -76,7 +94,10 @@ mod sql {
                JOIN integration_credentials AS c
                  ON c.integration_id = n.integration_id AND c.credential_data_encrypted = n.old_text
                JOIN integrations AS i ON i.id = c.integration_id
-              WHERE (c.encryption_key_id <> 'v1' OR c.expires_at IS NOT DISTINCT FROM n.old_expires_at)
+              WHERE (c.encryption_key_id <> 'v1'
+                     OR c.expires_at IS NOT DISTINCT FROM n.old_expires_at
+                     OR n.old_expires_at IS NULL
+                        AND c.expires_at NOT BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999')
                 AND n.new_key = ",
         active_key_of_scope!(),
         "
@@ -88,6 +109,21 @@ mod sql {
           WHERE c.id = page.id
          RETURNING c.integration_id"
     );
+
+    /// Each session's transaction of this database that has a snapshot or has written: what may still write by what it
+    /// saw before. Its other columns are NULL for a role without privileges, and filtering on one would leave it out;
+    /// a session without a user is a process of the server's own.
+    pub(super) const RUNNING_TRANSACTIONS: &str =
+        "SELECT pg_postmaster_start_time()::text, running.virtualtransaction, running.pid, running.application_name
+           FROM (SELECT 1) AS server
+           LEFT JOIN (SELECT l.virtualtransaction, l.pid, a.application_name
+                        FROM pg_locks AS l
+                        JOIN pg_stat_activity AS a ON a.pid = l.pid
+                       WHERE l.locktype = 'virtualxid' AND l.granted AND l.pid <> pg_backend_pid()
+                         AND a.datname = current_database() AND a.usesysid IS NOT NULL
+                         AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)) AS running ON true";
+    pub(super) const PREPARED_TRANSACTIONS: &str =
+        "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid";
 }
 
 /// What a put sends, for the bench that sends it without the vault.
@@ -171,28 +207,22 @@ async fn migrate(pool: &PgPool) -> Result<Vec<MigrationName>> {
     migrate::migrate_postgres(connection).await
 }
 
-async fn scan(pool: &PgPool, rows: Rows, after: Option<Cursor>, limit: u32) -> Result<Vec<ScannedRow>> {
+async fn scan(pool: &PgPool, rows: Rows, range: Range, limit: u32) -> Result<Vec<ScannedRow>> {
     const DOING: &str = "reading a page of credentials";
-    let after = match after {
-        Some(Cursor::Id(id)) => Some(id),
-        _ => None,
+    let (from, to) = bounds(range);
+    let statement = match rows {
+        Rows::All => sql::SCAN_ALL,
+        Rows::Stale => sql::SCAN_STALE,
+        Rows::Legacy => sql::SCAN_LEGACY,
+        Rows::Of(_) => sql::SCAN_OF,
+        Rows::Under(_) => sql::SCAN_UNDER,
     };
-    let statement = match (rows, after) {
-        (Rows::All, None) => sql::SCAN_ALL_FIRST,
-        (Rows::All, Some(_)) => sql::SCAN_ALL_NEXT,
-        (Rows::Stale, None) => sql::SCAN_STALE_FIRST,
-        (Rows::Stale, Some(_)) => sql::SCAN_STALE_NEXT,
-        (Rows::Legacy, None) => sql::SCAN_LEGACY_FIRST,
-        (Rows::Legacy, Some(_)) => sql::SCAN_LEGACY_NEXT,
-        (Rows::Of(_), None) => sql::SCAN_OF_FIRST,
-        (Rows::Of(_), Some(_)) => sql::SCAN_OF_NEXT,
-    };
-    let mut query = sqlx::query(statement).bind(i64::from(limit));
-    if let Rows::Of(organization) = rows {
-        query = query.bind(Id::from(organization));
-    }
-    if let Some(id) = after {
-        query = query.bind(Id(id));
+    let mut query =
+        sqlx::query(statement).bind(i64::from(limit)).bind(Id(from)).bind(Id(to)).bind(MAX_PAGE_BYTES);
+    match rows {
+        Rows::Of(organization) => query = query.bind(Id::from(organization)),
+        Rows::Under(key) => query = query.bind(key.to_string()),
+        _ => {}
     }
     let scanned = |row: &PgRow| -> sqlx::Result<ScannedRow> {
         Ok(ScannedRow {
@@ -210,7 +240,27 @@ async fn scan(pool: &PgPool, rows: Rows, after: Option<Cursor>, limit: u32) -> R
         .map_err(|error| failure(DOING, error))
 }
 
-async fn swap(pool: &PgPool, run: RunId, swaps: Vec<Swap>) -> Result<Vec<IntegrationId>> {
+/// The first and the last id of a range.
+fn bounds(range: Range) -> (Uuid, Uuid) {
+    let id = |cursor| match cursor {
+        Some(Cursor::Id(id)) => Some(id),
+        _ => None,
+    };
+    (id(range.from).unwrap_or(Uuid::nil()), id(range.to).unwrap_or(Uuid::max()))
+}
+
+async fn window_end(pool: &PgPool, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>> {
+    let (from, _) = bounds(Range { from, to: None });
+    sqlx::query_scalar::<_, Id>(sql::WINDOW_END)
+        .bind(Id(from))
+        .bind(i64::from(rows.saturating_sub(1)))
+        .fetch_optional(pool)
+        .await
+        .map(|id| id.map(|id| Cursor::Id(id.0)))
+        .map_err(|error| failure("dividing the credentials into windows", error))
+}
+
+async fn swap(pool: &PgPool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
     let mut integrations = Vec::with_capacity(swaps.len());
     let mut old = Vec::with_capacity(swaps.len());
     let mut old_expires_at = Vec::with_capacity(swaps.len());
@@ -223,22 +273,69 @@ async fn swap(pool: &PgPool, run: RunId, swaps: Vec<Swap>) -> Result<Vec<Integra
         new.push(swap.new);
         keys.push(swap.key.to_string());
     }
-    let written = sqlx::query_scalar::<_, Id>(sql::SWAP)
-        .bind(run.0)
-        .bind(integrations)
-        .bind(old)
-        .bind(old_expires_at)
-        .bind(new)
-        .bind(keys)
+    let pool = pool.clone();
+    to_the_end(async move {
+        let say = |error| failure("writing a page of re-encrypted credentials", error);
+        let mut transaction = pool.begin_with(sql::BEGIN_PAGE).await.map_err(say)?;
+        let written = sqlx::query_scalar::<_, Id>(sql::SWAP)
+            .bind(run.0)
+            .bind(integrations)
+            .bind(old)
+            .bind(old_expires_at)
+            .bind(new)
+            .bind(keys)
+            .fetch_all(&mut *transaction)
+            .await;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) if was_cancelled(&error) => {
+                transaction.rollback().await.map_err(say)?;
+                return Ok(Swapped::TookTooLong);
+            }
+            Err(error) => return Err(say(error)),
+        };
+        transaction.commit().await.map_err(say)?;
+        Ok(Swapped::Written(written.into_iter().map(IntegrationId::from).collect()))
+    })
+    .await
+}
+
+/// Whether a time limit, or a person, cancelled the statement.
+fn was_cancelled(error: &sqlx::Error) -> bool {
+    const QUERY_CANCELED: &str = "57014";
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == QUERY_CANCELED)
+}
+
+async fn running_transactions(pool: &PgPool) -> Result<Captured> {
+    const DOING: &str = "listing the transactions that are older than a switch";
+    let say = |error| failure(DOING, error);
+    let rows = sqlx::query(sql::RUNNING_TRANSACTIONS).fetch_all(pool).await.map_err(say)?;
+    let mut captured = Captured { server_started: String::new(), transactions: Vec::new() };
+    for row in rows {
+        captured.server_started = row.try_get(0).map_err(say)?;
+        if let Some(virtual_transaction) = row.try_get::<Option<String>, _>(1).map_err(say)? {
+            captured.transactions.push(OlderTransaction::Running {
+                virtual_transaction,
+                pid: row.try_get(2).map_err(say)?,
+                application: row.try_get::<Option<String>, _>(3).map_err(say)?.unwrap_or_default(),
+            });
+        }
+    }
+    Ok(captured)
+}
+
+async fn prepared_transactions(pool: &PgPool) -> Result<Vec<OlderTransaction>> {
+    sqlx::query_scalar::<_, String>(sql::PREPARED_TRANSACTIONS)
         .fetch_all(pool)
         .await
-        .map_err(|error| failure("writing a page of re-encrypted credentials", error))?;
-    Ok(written.into_iter().map(IntegrationId::from).collect())
+        .map(|gids| gids.into_iter().map(|gid| OlderTransaction::Prepared { gid }).collect())
+        .map_err(|error| failure("listing the prepared transactions", error))
 }
 
 credential_store!(PostgresStore, PgRow);
 key_store!(PostgresStore, PgRow);
 run_store!(PostgresStore, PgRow);
+drain_store!(PostgresStore, PgRow);
 
 #[async_trait]
 impl Store for PostgresStore {

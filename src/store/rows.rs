@@ -107,7 +107,11 @@ pub(crate) struct DataKeyRow {
     pub(crate) wrapped: Option<WrappedKey>,
     pub(crate) created_at: Timestamp,
     pub(crate) activated_at: Option<Timestamp>,
+    pub(crate) deactivated_at: Option<Timestamp>,
+    pub(crate) destroyed_at: Option<Timestamp>,
     pub(crate) compromised_at: Option<Timestamp>,
+    /// Since when nothing is sealed under it, and nothing can be.
+    pub(crate) unused_since: Option<Timestamp>,
 }
 
 /// A data key as a master key wrapped it.
@@ -197,6 +201,8 @@ pub(crate) enum Rows {
     Legacy,
     /// The rows of one organization.
     Of(OrganizationId),
+    /// The rows whose column names a key.
+    Under(DataKeyId),
 }
 
 /// One row's re-encryption: written only while the stored text is the one that was opened.
@@ -218,6 +224,78 @@ pub(crate) struct Guard {
     pub(crate) revision: Option<String>,
 }
 
+/// The rows of a range, both ends included.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    /// `None` from the table's first row on.
+    pub(crate) from: Option<Cursor>,
+    /// `None` up to its last.
+    pub(crate) to: Option<Cursor>,
+}
+
+impl Range {
+    /// All rows.
+    pub(crate) const ALL: Self = Self { from: None, to: None };
+
+    /// What is left of it after a row; `None` after the last of all places.
+    pub(crate) fn after(self, last: Cursor) -> Option<Self> {
+        last.next().map(|next| Self { from: Some(next), ..self })
+    }
+}
+
+impl Cursor {
+    /// The place right after this one; `None` after the last of all places.
+    pub(crate) fn next(self) -> Option<Self> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Id(id) => id.as_u128().checked_add(1).map(|id| Self::Id(uuid::Uuid::from_u128(id))),
+            #[cfg(feature = "sqlite")]
+            Self::RowId(id) => id.checked_add(1).map(Self::RowId),
+        }
+    }
+}
+
+/// What became of a page's swaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Swapped {
+    /// These were written; the others changed meanwhile, or are locked.
+    Written(Vec<IntegrationId>),
+    /// Nothing was: the statement's time was over.
+    TookTooLong,
+}
+
+/// What became of a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// The key is active.
+    Done,
+    /// It was no longer pre-active; nothing changed.
+    NotPreActive,
+    /// The run has lost its lease; nothing changed.
+    Fenced,
+}
+
+/// What became of the destruction of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destruction {
+    /// Its material is deleted.
+    Done,
+    /// It is not deactivated and unused for long enough; nothing changed.
+    NotUnused,
+}
+
+/// Rows of one kind, and how many they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UsageCount {
+    /// The column as it stands.
+    pub(crate) key_column: String,
+    /// The beginning of the stored text, which names the key that sealed it; empty for a text of another format.
+    pub(crate) header: String,
+    /// Whether they are [stale](Rows::Stale), those in quarantine aside.
+    pub(crate) stale: bool,
+    pub(crate) rows: u64,
+}
+
 /// The number of rows under a key, with the column as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyCount {
@@ -234,8 +312,8 @@ pub(crate) struct QuarantinedRow {
 }
 
 /// A run of rotation or rewrap; its number is the fencing number that its statements carry wherever a late one could
-/// do harm: those that write rows, switch the master key, or end the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// do harm: those that write rows, switch a key, or end the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RunId(pub(crate) i64);
 
 /// What a run does.
@@ -248,7 +326,7 @@ pub(crate) enum RunKind {
 }
 
 impl RunKind {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Rotate => "rotate",
             Self::Rewrap => "rewrap",
@@ -264,6 +342,8 @@ pub(crate) struct LeaseRequest {
     /// The clock's offset from the database's time.
     pub(crate) clock_offset: time::Duration,
     pub(crate) duration: time::Duration,
+    /// What the run's row says from its beginning on.
+    pub(crate) counts: serde_json::Value,
 }
 
 /// The answer to a lease request.
@@ -275,10 +355,39 @@ pub(crate) enum Lease {
     HeldBy { owner: String, since: Timestamp },
 }
 
-/// The last run that ended.
+/// A run as its row tells of it.
 #[derive(Clone, Debug)]
-pub(crate) struct EndedRun {
+pub(crate) struct RunRow {
+    pub(crate) id: RunId,
     pub(crate) kind: String,
-    pub(crate) finished_at: Timestamp,
-    pub(crate) outcome: String,
+    pub(crate) owner: String,
+    pub(crate) started_at: Timestamp,
+    /// Missing as long as it runs.
+    pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) counts: serde_json::Value,
+}
+
+/// The transactions that were older than a switch when it was captured, as far as they may still write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Captured {
+    /// When the server was started whose virtual transactions these are.
+    pub(crate) server_started: String,
+    pub(crate) transactions: Vec<OlderTransaction>,
+}
+
+/// A transaction that may still write under the key of before a switch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OlderTransaction {
+    /// A session's.
+    Running { virtual_transaction: String, pid: i32, application: String },
+    /// A prepared one, which a session has left to be committed by any.
+    Prepared { gid: String },
+}
+
+/// What was captured after a run's switches.
+#[derive(Clone, Debug)]
+pub(crate) struct Drain {
+    pub(crate) run: RunId,
+    pub(crate) captured: Captured,
 }

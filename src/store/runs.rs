@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use time::Duration;
 
-use super::rows::{EndedRun, Lease, LeaseRequest, RunId};
+use super::rows::{Lease, LeaseRequest, RunId, RunRow};
 use crate::error::Result;
 
 /// The table `vault_rotation_runs`.
@@ -13,14 +13,26 @@ pub(crate) trait RunStore {
     /// Takes the lease by starting a run, after ending one whose lease has expired.
     async fn take_lease(&self, request: &LeaseRequest) -> Result<Lease>;
 
-    /// Holds the lease for another `duration`; `false` if the run lost it.
-    async fn renew_lease(&self, run: RunId, clock_offset: Duration, duration: Duration) -> Result<bool>;
+    /// Holds the lease for another `duration`, and keeps the counts so far; `false` if the run lost it.
+    async fn renew_lease(
+        &self,
+        run: RunId,
+        clock_offset: Duration,
+        duration: Duration,
+        counts: &Value,
+    ) -> Result<bool>;
 
     /// Ends a run, which gives the lease back; `false` if the run lost it.
-    async fn finish_run(&self, run: RunId, outcome: &str, counts: &Value) -> Result<bool>;
+    async fn finish_run(
+        &self,
+        run: RunId,
+        clock_offset: Duration,
+        outcome: &str,
+        counts: &Value,
+    ) -> Result<bool>;
 
-    /// The last run that ended.
-    async fn last_run(&self) -> Result<Option<EndedRun>>;
+    /// The latest runs, the last one first.
+    async fn runs(&self, limit: u32) -> Result<Vec<RunRow>>;
 }
 
 /// Implements [`RunStore`] for a dialect's store, given its row type.
@@ -45,6 +57,8 @@ macro_rules! run_store {
                         .bind(request.kind.as_str())
                         .bind(request.owner.as_str())
                         .bind(microseconds(request.clock_offset.saturating_add(request.duration)))
+                        .bind(microseconds(request.clock_offset))
+                        .bind(sqlx::types::Json(&request.counts))
                         .fetch_optional(&self.pool)
                         .await
                         .map_err(say)?;
@@ -68,40 +82,54 @@ macro_rules! run_store {
                 run: RunId,
                 clock_offset: Duration,
                 duration: Duration,
+                counts: &Value,
             ) -> Result<bool> {
                 sqlx::query(sql::RENEW_RUN)
                     .bind(run.0)
                     .bind(microseconds(clock_offset.saturating_add(duration)))
+                    .bind(sqlx::types::Json(counts))
                     .execute(&self.pool)
                     .await
                     .map(|done| done.rows_affected() == 1)
                     .map_err(|error| failure("renewing the lease", error))
             }
 
-            async fn finish_run(&self, run: RunId, outcome: &str, counts: &Value) -> Result<bool> {
+            async fn finish_run(
+                &self,
+                run: RunId,
+                clock_offset: Duration,
+                outcome: &str,
+                counts: &Value,
+            ) -> Result<bool> {
                 sqlx::query(sql::FINISH_RUN)
                     .bind(run.0)
                     .bind(outcome)
                     .bind(sqlx::types::Json(counts))
+                    .bind(microseconds(clock_offset))
                     .execute(&self.pool)
                     .await
                     .map(|done| done.rows_affected() == 1)
                     .map_err(|error| failure("ending the run", error))
             }
 
-            async fn last_run(&self) -> Result<Option<EndedRun>> {
-                let ended = |row: $row| -> sqlx::Result<EndedRun> {
-                    Ok(EndedRun {
-                        kind: row.try_get(0)?,
-                        finished_at: row.try_get::<Time, _>(1)?.timestamp_or_epoch(),
-                        outcome: row.try_get(2)?,
+            async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {
+                let run = |row: $row| -> sqlx::Result<RunRow> {
+                    Ok(RunRow {
+                        id: RunId(row.try_get(0)?),
+                        kind: row.try_get(1)?,
+                        owner: row.try_get(2)?,
+                        started_at: row.try_get::<Time, _>(3)?.timestamp_or_epoch(),
+                        finished_at: row.try_get::<Option<Time>, _>(4)?.and_then(Time::timestamp),
+                        outcome: row.try_get(5)?,
+                        counts: row.try_get::<sqlx::types::Json<Value>, _>(6)?.0,
                     })
                 };
-                sqlx::query(sql::LAST_RUN)
-                    .fetch_optional(&self.pool)
+                sqlx::query(sql::RUNS)
+                    .bind(i64::from(limit))
+                    .fetch_all(&self.pool)
                     .await
-                    .and_then(|row| row.map(ended).transpose())
-                    .map_err(|error| failure("reading the last run", error))
+                    .and_then(|rows| rows.into_iter().map(run).collect())
+                    .map_err(|error| failure("listing the runs", error))
             }
         }
     };

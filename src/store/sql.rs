@@ -26,19 +26,28 @@ macro_rules! credential_columns {
 }
 pub(super) use credential_columns;
 
-/// Which rows `c` of integrations `i` are stale: legacy rows only in the phases that re-encrypt them, and from
-/// then on every value without the prefix of the format.
+/// The rows `c` with their integrations `i` and, as `own`, the active key of an organization that has one of its own:
+/// joined once, where the sub-select of `active_key_of_scope` would be asked for each row.
+macro_rules! rows_with_scope {
+    () => {
+        "integration_credentials AS c
+                   JOIN integrations AS i ON i.id = c.integration_id
+                   LEFT JOIN vault_data_keys AS own
+                          ON own.organization_id = i.organization_id AND own.state = 'active'"
+    };
+}
+pub(super) use rows_with_scope;
+
+/// Whether a row of `rows_with_scope` is stale: not under the active key of its scope. Legacy rows are only in the
+/// phases that re-encrypt them, and from then on so is every value without the prefix of the format.
 macro_rules! is_stale {
     () => {
-        concat!(
-            "((c.encryption_key_id <> ",
-            $crate::store::sql::active_key_of_scope!(),
-            "
-               AND (c.encryption_key_id <> 'v1'
-                    OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over')))
-              OR (c.encryption_key_id <> 'v1' AND substr(c.credential_data_encrypted, 1, 4) <> 'cv1.'
-                  AND (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over')))"
-        )
+        "(c.encryption_key_id <> 'v1' OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over'))
+                AND (c.encryption_key_id <> COALESCE(own.id,
+                         (SELECT shared.id FROM vault_data_keys AS shared
+                           WHERE shared.organization_id IS NULL AND shared.state = 'active'))
+                     OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over')
+                         AND substr(c.credential_data_encrypted, 1, 4) <> 'cv1.')"
     };
 }
 pub(super) use is_stale;
@@ -61,7 +70,8 @@ pub(super) use summaries;
 macro_rules! data_keys {
     ($where:expr) => {
         concat!(
-            "SELECT k.id, k.organization_id, k.state, k.key_check, k.created_at, k.activated_at, k.compromised_at,
+            "SELECT k.id, k.organization_id, k.state, k.key_check, k.created_at, k.activated_at, k.deactivated_at,
+                    k.destroyed_at, k.compromised_at, k.unused_since,
                     m.master_key_id,
                     CASE WHEN octet_length(m.wrapped_key) > 1048576 THEN '' ELSE m.wrapped_key END AS wrapped_key
                FROM vault_data_keys AS k
@@ -83,7 +93,7 @@ macro_rules! statements {
         keep_m: $keep_m:literal
     ) => {
         use $crate::store::sql::{
-            active_key_of_scope, credential_columns, data_keys, is_stale, summaries,
+            active_key_of_scope, credential_columns, data_keys, is_stale, rows_with_scope, summaries,
         };
 
         /// The key must be the active one of the scope in this statement's snapshot. The integration stays the
@@ -167,11 +177,18 @@ macro_rules! statements {
         pub(in $crate::store) const COUNT_BY_KEY: &str =
             "SELECT encryption_key_id, count(*) AS count FROM integration_credentials
               GROUP BY encryption_key_id ORDER BY encryption_key_id";
-        pub(in $crate::store) const COUNT_STALE: &str = concat!(
-            "SELECT count(*) FROM integration_credentials AS c
-               JOIN integrations AS i ON i.id = c.integration_id
-              WHERE ", is_stale!(), "
-                AND NOT EXISTS (SELECT 1 FROM vault_quarantine AS q WHERE q.integration_id = c.integration_id)"
+        /// One scan: the rows by the key that their column names, the beginning of the header that names it again, and
+        /// whether they are stale, those in quarantine aside. The id of a header's key ends within its 31st character,
+        /// so that a key has four beginnings at most; $1 bounds what a table of garbage could give.
+        pub(in $crate::store) const USAGE: &str = concat!(
+            "SELECT c.encryption_key_id,
+                    CASE WHEN substr(c.credential_data_encrypted, 1, 4) = 'cv1.'
+                         THEN substr(c.credential_data_encrypted, 1, 31) ELSE '' END AS header,
+                    ", is_stale!(), "
+                        AND c.integration_id NOT IN (SELECT q.integration_id FROM vault_quarantine AS q) AS stale,
+                    count(*) AS count
+               FROM ", rows_with_scope!(), "
+              GROUP BY 1, 2, 3 LIMIT $1"
         );
         pub(in $crate::store) const QUARANTINE: &str = concat!(
             "INSERT INTO vault_quarantine (integration_id, reason, since, stored_sha256)
@@ -226,16 +243,40 @@ macro_rules! statements {
         pub(in $crate::store) const INSERT_MATERIAL: &str =
             "INSERT INTO vault_key_material (data_key_id, master_key_id, wrapped_key) VALUES ($1, $2, $3)";
         pub(in $crate::store) const DEACTIVATE_SHARED_KEY: &str = concat!(
-            "UPDATE vault_data_keys SET state = 'deactivated', deactivated_at = ", $now, "
+            "UPDATE vault_data_keys
+                SET state = 'deactivated', deactivated_at = ", $now, " + $2", $microsecond, ", drain_run_id = NULL
               WHERE state = 'active' AND organization_id IS NULL AND id <> $1"
         );
         pub(in $crate::store) const DEACTIVATE_ORGANIZATION_KEY: &str = concat!(
-            "UPDATE vault_data_keys SET state = 'deactivated', deactivated_at = ", $now, "
-              WHERE state = 'active' AND organization_id = $2 AND id <> $1"
+            "UPDATE vault_data_keys
+                SET state = 'deactivated', deactivated_at = ", $now, " + $2", $microsecond, ", drain_run_id = NULL
+              WHERE state = 'active' AND organization_id = $3 AND id <> $1"
         );
         pub(in $crate::store) const ACTIVATE_DATA_KEY: &str = concat!(
-            "UPDATE vault_data_keys SET state = 'active', activated_at = ", $now, " + $2", $microsecond, "
+            "UPDATE vault_data_keys
+                SET state = 'active', activated_at = ", $now, " + $2", $microsecond, ", drain_run_id = NULL
               WHERE id = $1 AND state = 'pre-active'"
+        );
+        pub(in $crate::store) const MARK_COMPROMISED: &str = concat!(
+            "UPDATE vault_data_keys SET compromised_at = ", $now, " + $2", $microsecond, "
+              WHERE id = $1 AND state <> 'destroyed' AND compromised_at IS NULL"
+        );
+        pub(in $crate::store) const MARK_UNUSED: &str = concat!(
+            "UPDATE vault_data_keys SET unused_since = ", $now, " + $2", $microsecond, "
+              WHERE id = $1 AND state = 'deactivated' AND unused_since IS NULL"
+        );
+        pub(in $crate::store) const MARK_USED: &str =
+            "UPDATE vault_data_keys SET unused_since = NULL WHERE id = $1 AND unused_since IS NOT NULL";
+        /// Locks the key's record: nobody destroys it twice. $2 is the latest `unused_since` whose grace time is over.
+        pub(in $crate::store) const HOLD_UNUSED_KEY: &str =
+            "UPDATE vault_data_keys SET state = state
+              WHERE id = $1 AND state = 'deactivated' AND unused_since <= $2";
+        /// Refused by the database as long as a row names the key.
+        pub(in $crate::store) const DELETE_MATERIAL: &str =
+            "DELETE FROM vault_key_material WHERE data_key_id = $1";
+        pub(in $crate::store) const MARK_DESTROYED: &str = concat!(
+            "UPDATE vault_data_keys SET state = 'destroyed', destroyed_at = ", $now, " + $2", $microsecond, "
+              WHERE id = $1 AND state = 'deactivated'"
         );
         pub(in $crate::store) const SET_LEGACY_KEY_CHECK: &str =
             "UPDATE vault_data_keys SET key_check = $1 WHERE id = 'v1' AND state <> 'destroyed'";
@@ -257,8 +298,8 @@ macro_rules! statements {
               WHERE finished_at IS NULL AND lease_expires_at < ", $now, " + $1", $microsecond
         );
         pub(in $crate::store) const START_RUN: &str = concat!(
-            "INSERT INTO vault_rotation_runs (kind, owner, lease_expires_at)
-             SELECT $1, $2, ", $now, " + $3", $microsecond, "
+            "INSERT INTO vault_rotation_runs (kind, owner, lease_expires_at, started_at, counts)
+             SELECT $1, $2, ", $now, " + $3", $microsecond, ", ", $now, " + $4", $microsecond, ", $5
               WHERE NOT EXISTS (SELECT 1 FROM vault_rotation_runs WHERE finished_at IS NULL)
                  ON CONFLICT DO NOTHING
              RETURNING id"
@@ -266,19 +307,47 @@ macro_rules! statements {
         pub(in $crate::store) const RUNNING: &str =
             "SELECT owner, started_at FROM vault_rotation_runs WHERE finished_at IS NULL";
         pub(in $crate::store) const RENEW_RUN: &str = concat!(
-            "UPDATE vault_rotation_runs SET lease_expires_at = ", $now, " + $2", $microsecond, "
+            "UPDATE vault_rotation_runs SET lease_expires_at = ", $now, " + $2", $microsecond, ", counts = $3
               WHERE id = $1 AND finished_at IS NULL"
         );
         /// Locks the run's row: nobody ends the run before the transaction does.
         pub(in $crate::store) const HOLD_RUN: &str =
             "UPDATE vault_rotation_runs SET owner = owner WHERE id = $1 AND finished_at IS NULL";
         pub(in $crate::store) const FINISH_RUN: &str = concat!(
-            "UPDATE vault_rotation_runs SET finished_at = ", $now, ", outcome = $2, counts = $3
+            "UPDATE vault_rotation_runs SET finished_at = ", $now, " + $4", $microsecond, ", outcome = $2, counts = $3
               WHERE id = $1 AND finished_at IS NULL"
         );
-        pub(in $crate::store) const LAST_RUN: &str =
-            "SELECT kind, finished_at, outcome FROM vault_rotation_runs
-              WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1";
+        pub(in $crate::store) const RUNS: &str =
+            "SELECT id, kind, owner, started_at, finished_at, outcome, counts FROM vault_rotation_runs
+              ORDER BY id DESC LIMIT $1";
+
+        /// The keys whose state is from a switch after which nothing was captured yet: the legacy key only once nothing
+        /// new may be written under it.
+        pub(in $crate::store) const SWITCHED: &str =
+            "SELECT id FROM vault_data_keys
+              WHERE drain_run_id IS NULL AND state IN ('active', 'deactivated')
+                AND (id <> 'v1' OR (SELECT phase FROM vault_identity) = 'cut-over')";
+        pub(in $crate::store) const CAPTURE: &str =
+            "UPDATE vault_rotation_runs SET captured = $2 WHERE id = $1 AND finished_at IS NULL";
+        pub(in $crate::store) const ASSIGN_DRAIN: &str =
+            "UPDATE vault_data_keys SET drain_run_id = $2 WHERE id = $1 AND drain_run_id IS NULL";
+        pub(in $crate::store) const DRAINS: &str =
+            "SELECT r.id, r.captured FROM vault_rotation_runs AS r
+              WHERE r.captured IS NOT NULL AND r.drained_at IS NULL
+                AND EXISTS (SELECT 1 FROM vault_data_keys AS k WHERE k.drain_run_id = r.id)
+              ORDER BY r.id";
+        /// By compare-and-swap: another process may have found more of it ended.
+        pub(in $crate::store) const NARROW_DRAIN: &str =
+            "UPDATE vault_rotation_runs SET captured = $3 WHERE id = $1 AND captured = $2";
+        pub(in $crate::store) const END_DRAIN: &str = concat!(
+            "UPDATE vault_rotation_runs SET captured = $3, drained_at = ", $now, "
+              WHERE id = $1 AND captured = $2 AND drained_at IS NULL"
+        );
+        /// Each deactivated key after whose switch every captured transaction has ended.
+        pub(in $crate::store) const DRAINED: &str =
+            "SELECT k.id FROM vault_data_keys AS k
+               JOIN vault_rotation_runs AS r ON r.id = k.drain_run_id AND r.drained_at IS NOT NULL
+              WHERE k.state = 'deactivated'";
     };
 }
 pub(super) use statements;

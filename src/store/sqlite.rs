@@ -17,7 +17,8 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::column::{Id, Text, Time};
-use super::credentials::{CredentialStore, credential_store};
+use super::credentials::{self, CredentialStore, MAX_PAGE_BYTES, credential_store};
+use super::drains::{self, DrainStore, drain_store};
 use super::failure::failure;
 use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
@@ -43,26 +44,44 @@ mod sql {
         keep_m: ""
     );
 
-    /// By rowid, the order of the table: by id, which is random, each row would be another page of the file.
+    /// By rowid, the order of the table: by id, which is random, each row would be another page of the file. A page ends
+    /// at a number of rows, or where its texts have ?4 bytes.
     macro_rules! scan {
-        ($where:expr) => {
+        ($from:expr, $where:expr) => {
             concat!(
-                "SELECT c.rowid AS cursor, c.integration_id, i.organization_id, i.connector_type, ",
+                "SELECT page.*
+                   FROM (SELECT c.rowid AS cursor, c.integration_id, i.organization_id, i.connector_type, ",
                 credential_columns!(),
+                ",
+                                sum(octet_length(c.credential_data_encrypted))
+                                    OVER (ORDER BY c.rowid ROWS UNBOUNDED PRECEDING)
+                                    - octet_length(c.credential_data_encrypted) AS bytes_before
+                           FROM ",
+                $from,
                 "
-                   FROM integration_credentials AS c
-                   JOIN integrations AS i ON i.id = c.integration_id
-                  WHERE c.rowid > $2 AND ",
+                          WHERE c.rowid >= $2 AND c.rowid <= $3 AND ",
                 $where,
-                " ORDER BY c.rowid LIMIT $1"
+                "
+                          ORDER BY c.rowid LIMIT $1) AS page
+                  WHERE page.bytes_before < $4
+                  ORDER BY page.cursor"
+            )
+        };
+        ($where:expr) => {
+            scan!(
+                "integration_credentials AS c JOIN integrations AS i ON i.id = c.integration_id",
+                $where
             )
         };
     }
 
-    pub(super) const SCAN_ALL: &str = scan!("1 = 1");
-    pub(super) const SCAN_STALE: &str = scan!(is_stale!());
+    pub(super) const SCAN_ALL: &str = scan!("true");
+    pub(super) const SCAN_STALE: &str = scan!(rows_with_scope!(), is_stale!());
     pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
-    pub(super) const SCAN_OF: &str = scan!("i.organization_id = $3");
+    pub(super) const SCAN_OF: &str = scan!("i.organization_id = $5");
+    pub(super) const SCAN_UNDER: &str = scan!("c.encryption_key_id = $5");
+    pub(super) const WINDOW_END: &str =
+        "SELECT rowid FROM integration_credentials WHERE rowid >= $1 ORDER BY rowid LIMIT 1 OFFSET $2";
 
     /// SQLite has one writer: a row that changed since it was read no longer has the old text.
     pub(super) const SWAP: &str = concat!(
@@ -72,7 +91,10 @@ mod sql {
            JOIN integrations AS i ON i.id = n.value ->> 0
           WHERE c.integration_id = n.value ->> 0
             AND c.credential_data_encrypted = n.value ->> 1
-            AND (c.encryption_key_id <> 'v1' OR c.expires_at IS n.value ->> 2)
+            AND (c.encryption_key_id <> 'v1'
+                 OR c.expires_at IS n.value ->> 2
+                 OR n.value ->> 2 IS NULL
+                    AND c.expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
             AND n.value ->> 4 = ",
         active_key_of_scope!(),
         "
@@ -171,20 +193,20 @@ async fn migrate(pool: &SqlitePool) -> Result<Vec<MigrationName>> {
     migrate::migrate_sqlite(&mut connection).await
 }
 
-async fn scan(pool: &SqlitePool, rows: Rows, after: Option<Cursor>, limit: u32) -> Result<Vec<ScannedRow>> {
-    let after = match after {
-        Some(Cursor::RowId(id)) => id,
-        _ => i64::MIN,
-    };
+async fn scan(pool: &SqlitePool, rows: Rows, range: Range, limit: u32) -> Result<Vec<ScannedRow>> {
+    let (from, to) = bounds(range);
     let statement = match rows {
         Rows::All => sql::SCAN_ALL,
         Rows::Stale => sql::SCAN_STALE,
         Rows::Legacy => sql::SCAN_LEGACY,
         Rows::Of(_) => sql::SCAN_OF,
+        Rows::Under(_) => sql::SCAN_UNDER,
     };
-    let mut query = sqlx::query(statement).bind(i64::from(limit)).bind(after);
-    if let Rows::Of(organization) = rows {
-        query = query.bind(Id::from(organization));
+    let mut query = sqlx::query(statement).bind(i64::from(limit)).bind(from).bind(to).bind(MAX_PAGE_BYTES);
+    match rows {
+        Rows::Of(organization) => query = query.bind(Id::from(organization)),
+        Rows::Under(key) => query = query.bind(key.to_string()),
+        _ => {}
     }
     let scanned = |row: &SqliteRow| -> sqlx::Result<ScannedRow> {
         Ok(ScannedRow {
@@ -202,7 +224,27 @@ async fn scan(pool: &SqlitePool, rows: Rows, after: Option<Cursor>, limit: u32) 
         .map_err(|error| failure("reading a page of credentials", error))
 }
 
-async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Vec<IntegrationId>> {
+/// The first and the last rowid of a range.
+fn bounds(range: Range) -> (i64, i64) {
+    let id = |cursor| match cursor {
+        Some(Cursor::RowId(id)) => Some(id),
+        _ => None,
+    };
+    (id(range.from).unwrap_or(i64::MIN), id(range.to).unwrap_or(i64::MAX))
+}
+
+async fn window_end(pool: &SqlitePool, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>> {
+    let (from, _) = bounds(Range { from, to: None });
+    sqlx::query_scalar::<_, i64>(sql::WINDOW_END)
+        .bind(from)
+        .bind(i64::from(rows.saturating_sub(1)))
+        .fetch_optional(pool)
+        .await
+        .map(|id| id.map(Cursor::RowId))
+        .map_err(|error| failure("dividing the credentials into windows", error))
+}
+
+async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
     let page: Vec<_> = swaps
         .into_iter()
         .map(|swap| {
@@ -221,12 +263,23 @@ async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Vec<Int
         .fetch_all(pool)
         .await
         .map_err(|error| failure("writing a page of re-encrypted credentials", error))?;
-    Ok(written.into_iter().map(IntegrationId::from).collect())
+    Ok(Swapped::Written(written.into_iter().map(IntegrationId::from).collect()))
+}
+
+/// One writer: when a switch is committed no other transaction has written that is not, and none that only read before
+/// can write by what it saw.
+async fn running_transactions(_: &SqlitePool) -> Result<Captured> {
+    Ok(Captured { server_started: String::new(), transactions: Vec::new() })
+}
+
+async fn prepared_transactions(_: &SqlitePool) -> Result<Vec<OlderTransaction>> {
+    Ok(Vec::new())
 }
 
 credential_store!(SqliteStore, SqliteRow);
 key_store!(SqliteStore, SqliteRow);
 run_store!(SqliteStore, SqliteRow);
+drain_store!(SqliteStore, SqliteRow);
 
 #[async_trait]
 impl Store for SqliteStore {

@@ -117,7 +117,7 @@ impl VaultBuilder {
         master_keys.unlock_all(store.as_ref()).await?;
         let keyring = Arc::new(Keyring::new(Arc::clone(&store), identity.vault, master_keys));
         if self.missing == Missing::Create {
-            finish_pre_active(store.as_ref(), &keyring, self.clock.as_ref()).await?;
+            finish_pre_active(store.as_ref(), &keyring, self.clock.as_ref(), None).await?;
         }
         Ok(Vault(Arc::new(Inner { id: identity.vault, store, keyring, clock: self.clock })))
     }

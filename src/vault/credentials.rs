@@ -8,7 +8,7 @@ use super::organization::ATTEMPTS;
 use crate::credential::Stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId};
-use crate::store::{Cursor, Rows, ScannedRow};
+use crate::store::{Range, Rows, ScannedRow};
 
 /// Rows read at once, still sealed: of ordinary credentials some ten KiB, and 100 MiB of the largest.
 const PAGE_ROWS: u32 = 100;
@@ -33,7 +33,8 @@ const PAGE_ROWS: u32 = 100;
 pub struct Credentials {
     vault: Vault,
     rows: Rows,
-    after: Option<Cursor>,
+    /// What is left of the table; `None` after its last place.
+    rest: Option<Range>,
     page: VecDeque<ScannedRow>,
 }
 
@@ -53,7 +54,7 @@ pub struct CredentialEntry {
 
 impl Credentials {
     pub(super) fn new(vault: Vault) -> Self {
-        Self { vault, rows: Rows::All, after: None, page: VecDeque::new() }
+        Self { vault, rows: Rows::All, rest: Some(Range::ALL), page: VecDeque::new() }
     }
 
     /// Only the credentials of one organization.
@@ -71,13 +72,15 @@ impl Credentials {
     /// its entry.
     pub async fn next(&mut self) -> Result<Option<CredentialEntry>> {
         loop {
-            if self.page.is_empty() {
-                self.page = self.vault.0.store.scan(self.rows, self.after, PAGE_ROWS).await?.into();
+            if self.page.is_empty()
+                && let Some(range) = self.rest
+            {
+                self.page = self.vault.0.store.scan(self.rows, range, PAGE_ROWS).await?.into();
             }
             let Some(row) = self.page.front() else { return Ok(None) };
             let opened = open(&self.vault, row).await?;
             let Some(row) = self.page.pop_front() else { return Ok(None) };
-            self.after = Some(row.cursor);
+            self.rest = self.rest.and_then(|range| range.after(row.cursor));
             // One that was moved to another organization meanwhile is not one of this organization's.
             let opened = opened.filter(|(holder, _)| match self.rows {
                 Rows::Of(organization) => *holder == organization,

@@ -1,11 +1,13 @@
 //! What an operator asks of a vault.
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::Vault;
 use crate::error::Result;
 use crate::id::{MasterKeyId, VaultId};
-use crate::rotation::{DataKeySummary, quarantined_rows};
+use crate::rotation::{
+    DataKeySummary, RunSummary, Usage, data_key_summaries, quarantined_rows, run_summaries,
+};
 use crate::store::{KeyState, MasterKeyRow, On, Phase};
 
 /// The state of a vault: from [`Vault::status`].
@@ -25,8 +27,33 @@ pub struct Status {
     pub stale_rows: u64,
     /// Rows in quarantine: they couldn't be opened, and were not written anew since.
     pub quarantined_rows: u64,
-    /// When the last rotation or rewrap ended, and how; `None` if there was none.
-    pub last_run: Option<(OffsetDateTime, String)>,
+    /// The rotation or rewrap that runs, or was killed and has not been taken over.
+    pub running: Option<RunSummary>,
+    /// The rotation or rewrap that ended last; `None` if there was none.
+    pub last_run: Option<RunSummary>,
+    /// When this was, by the database's clock.
+    pub at: OffsetDateTime,
+}
+
+/// How exactly rows are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// By the column that names the key.
+    Fast,
+    /// With each row's scope, and the key that its text names.
+    Exact,
+}
+
+impl Status {
+    /// When the first active data key becomes older than `max_age`; `None` without one. A compromised one is due at once.
+    #[must_use]
+    pub fn next_due(&self, max_age: Duration) -> Option<OffsetDateTime> {
+        let due = |key: &DataKeySummary| match key.compromised_at {
+            Some(compromised_at) => compromised_at,
+            None => key.activated_at.unwrap_or(key.created_at).saturating_add(max_age),
+        };
+        self.data_keys.iter().filter(|key| key.state == KeyState::Active).map(due).min()
+    }
 }
 
 /// What the database says of a master key.
@@ -49,20 +76,32 @@ impl MasterKeySummary {
     }
 }
 
-pub(super) async fn status(vault: &Vault) -> Result<Status> {
-    let store = &vault.0.store;
+pub(super) async fn status(vault: &Vault, counting: Counting) -> Result<Status> {
+    /// The run under way, and the last that ended.
+    const RUNS: u32 = 2;
+    let (store, offset) = (vault.0.store.as_ref(), vault.0.clock.offset());
     let identity = store.identity().await?;
     let master_keys = store.master_keys(On::Pool).await?;
+    let quarantined_rows = quarantined_rows(store).await?;
+    let usage = match counting {
+        Counting::Exact => Usage::count(store).await?,
+        Counting::Fast => {
+            let mut usage = Usage::estimate(store).await?;
+            usage.stale = usage.stale.saturating_sub(quarantined_rows);
+            usage
+        }
+    };
+    let runs = run_summaries(store, RUNS).await?;
+    let (running, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.finished_at.is_none());
     Ok(Status {
         vault_id: vault.0.id,
         phase: identity.map_or(Phase::None, |identity| identity.phase),
         master_keys: master_keys.into_iter().map(MasterKeySummary::new).collect(),
-        data_keys: vault.keys().list().await?,
-        stale_rows: store.count_stale().await?,
-        quarantined_rows: quarantined_rows(store.as_ref()).await?,
-        last_run: store
-            .last_run()
-            .await?
-            .map(|run| (run.finished_at.to_offset_date_time(), format!("{}: {}", run.kind, run.outcome))),
+        data_keys: data_key_summaries(store, &usage, offset).await?,
+        stale_rows: usage.stale,
+        quarantined_rows,
+        running: running.into_iter().next(),
+        last_run: ended.into_iter().next(),
+        at: store.now(offset).await?.to_offset_date_time(),
     })
 }

@@ -6,7 +6,7 @@ use super::Vault;
 use crate::envelope::{RowContext, key_of, open_credential};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, IntegrationId};
-use crate::store::{KeyState, On, Phase, Rows, ScannedRow};
+use crate::store::{KeyState, On, Phase, Range, Rows, ScannedRow};
 
 /// Rows read at once: a page of ordinary credentials is some hundred KiB.
 const PAGE_ROWS: u32 = 500;
@@ -149,13 +149,10 @@ impl Verify {
                 Err(error) => verification.add(Finding::Key { key: key.id, problem: error.into() }),
             }
         }
-        let (mut after, mut read) = (None, 0);
-        loop {
-            let page = store.scan(Rows::All, after, PAGE_ROWS).await?;
-            let Some(last) = page.last() else {
-                return Ok(verification);
-            };
-            after = Some(last.cursor);
+        let (mut rest, mut read) = (Some(Range::ALL), 0);
+        while let Some(range) = rest {
+            let page = store.scan(Rows::All, range, PAGE_ROWS).await?;
+            rest = page.last().and_then(|last| range.after(last.cursor));
             read += page.len() as u64;
             for row in page {
                 // By its text, too: a value of the vault's own under that key id is a finding in every phase.
@@ -182,6 +179,7 @@ impl Verify {
             }
             (self.progress)(read);
         }
+        Ok(verification)
     }
 
     /// Opens a row as the integration's organization would.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use credvault::provider::KeyFile;
 use credvault::{
-    Credential, CredentialType, ExposeSecret, IntegrationId, OrganizationId, Rotation, RotationReport, Vault,
-    VaultBuilder,
+    Credential, CredentialType, ExposeSecret, IntegrationId, OrganizationId, Rotation, RotationEvent,
+    RotationReport, Vault, VaultBuilder,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -169,7 +169,7 @@ impl Service {
     pub async fn assert_all_current(&self, vault: &Vault) {
         assert_sound(vault).await;
         assert_eq!(self.rows_under_other_keys().await, 0);
-        assert_eq!(vault.status().await.unwrap().stale_rows, 0);
+        assert_eq!(vault.exact_status().await.unwrap().stale_rows, 0);
         assert_eq!(self.count("SELECT count(*) FROM vault_data_keys WHERE state = 'pre-active'").await, 0);
     }
 }
@@ -210,8 +210,10 @@ impl Halted {
         let (reached, at_first_page) = oneshot::channel();
         let (go_on, wait) = std::sync::mpsc::channel();
         let once = std::sync::Mutex::new(Some((reached, wait)));
-        let rotation = rotation.on_progress(move |_| {
-            if let Some((reached, wait)) = once.lock().unwrap().take() {
+        let rotation = rotation.on_event(move |event| {
+            if let RotationEvent::Progress(_) = event
+                && let Some((reached, wait)) = once.lock().unwrap().take()
+            {
                 reached.send(()).unwrap();
                 // Without its message the test is over.
                 tokio::task::block_in_place(|| wait.recv().ok());

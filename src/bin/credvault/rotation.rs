@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use credvault::{Outcome, RotationReport};
+use credvault::{Outcome, RotationEvent, RotationReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Global, Rewrap, Rotate};
@@ -25,9 +25,11 @@ pub(crate) async fn rotate(global: &Global, rotate: &Rotate) -> anyhow::Result<R
     let bar = output::progress("Re-encrypting", 0);
     let shown = bar.clone();
     let report = rotation
-        .on_progress(move |progress| {
-            shown.set_length(progress.stale.max(progress.re_encrypted));
-            shown.set_position(progress.re_encrypted);
+        .on_event(move |event| {
+            if let RotationEvent::Progress(progress) = event {
+                shown.set_length(progress.stale.max(progress.re_encrypted));
+                shown.set_position(progress.re_encrypted);
+            }
         })
         .run()
         .await;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use credvault::{Finding, Phase, Problem};
+use credvault::{Finding, Phase, Problem, RunSummary};
 use serde_json::{Value, json};
 
 use crate::arguments::Global;
@@ -93,8 +93,10 @@ pub(crate) async fn status(global: &Global) -> anyhow::Result<Report> {
         _ => Exit::Findings,
     };
     let last_run = match &status.last_run {
-        Some((when, what)) => format!("{what}, {}", output::moment(*when)),
-        None => "none yet".to_owned(),
+        Some(RunSummary { kind, outcome: Some(outcome), finished_at: Some(when), .. }) => {
+            format!("{kind}: {outcome}, {}", output::moment(*when))
+        }
+        _ => "none yet".to_owned(),
     };
     let mut facts = vec![
         ("vault", status.vault_id.to_string()),
@@ -137,8 +139,11 @@ pub(crate) async fn status(global: &Global) -> anyhow::Result<Report> {
         "phase": status.phase.as_str(),
         "stale_rows": status.stale_rows,
         "quarantined_rows": status.quarantined_rows,
-        "last_job": status.last_run.map(|(when, what)| {
-            json!({ "finished_at": output::rfc3339(when), "outcome": what })
+        "last_job": status.last_run.map(|run| {
+            json!({
+                "finished_at": run.finished_at.map(output::rfc3339),
+                "outcome": format!("{}: {}", run.kind, run.outcome.unwrap_or_default()),
+            })
         }),
         "master_keys": master_keys,
         "data_keys": keys::documents(&status.data_keys),

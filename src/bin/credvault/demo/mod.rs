@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use credvault::provider::KeyFile;
-use credvault::{Outcome, Vault, provider};
+use credvault::{Outcome, RotationEvent, Vault, provider};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -125,7 +125,12 @@ async fn rotate(vault: &Vault, tokens: u64) -> anyhow::Result<(u64, Duration)> {
         .rotation()
         .force()
         .batch_size(BATCH_SIZE)?
-        .on_progress(move |progress| shown.set_position(progress.re_encrypted))
+        .workers(1)?
+        .on_event(move |event| {
+            if let RotationEvent::Progress(progress) = event {
+                shown.set_position(progress.re_encrypted);
+            }
+        })
         .run()
         .await;
     bar.finish_and_clear();

@@ -1,0 +1,402 @@
+//! A rotation that runs: what is due, the switch, sweeps until nothing is left, and the marks on keys.
+
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Value, json};
+use time::Duration;
+use tokio::time::timeout;
+
+use super::drain;
+use super::events::{Listener, RotationEvent};
+use super::lease::{Lease, Taken};
+use super::pace::Pace;
+use super::page::Reencryption;
+use super::report::{MAX_NAMED_ROWS, Outcome, RotationReport};
+use super::rotate::RotationPlan;
+use super::stop::{Stop, StopReason};
+use super::sweep::Sweeper;
+use super::switch::{activate, finish_pre_active, new_data_key};
+use super::usage::{Usage, data_key_summaries};
+use super::wait::{End, sweep_until_nothing_is_left};
+use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{DataKeyId, OrganizationId};
+use crate::keyring::Keyring;
+use crate::store::{DataKeyRow, Destruction, KeyState, Phase, Range, Rows, RunId, RunKind, Store};
+
+/// How long a rotation that is asked to stop has to end a page: longer than a page's statement may take.
+const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// How long it has then to give its lease back, which expires otherwise.
+const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How often it is asked whether the lease has become free.
+const LEASE_POLL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How many runs are looked through for the rotation before this one: rewraps may have come between.
+const RUNS_LOOKED_THROUGH: u32 = 50;
+
+/// A rotation with all that was asked of it.
+pub(super) struct Job {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) due: Due,
+    pub(super) organization: Option<OrganizationId>,
+    pub(super) batch_size: u32,
+    pub(super) speed: Speed,
+    pub(super) max_rows: u64,
+    pub(super) max_duration: Option<std::time::Duration>,
+    pub(super) max_wait: std::time::Duration,
+    pub(super) busy: Busy,
+    pub(super) owner: String,
+    pub(super) listener: Listener,
+}
+
+/// Which active keys are replaced.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// Those that are older, and those that are compromised.
+    OlderThan(Duration),
+    /// All.
+    All,
+}
+
+/// How fast it works.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Speed {
+    /// Beside an application, which goes first.
+    Yielding,
+    /// For maintenance: as fast as so many workers can.
+    Workers(u32),
+    /// So many rows a second.
+    RowsPerSecond(u32),
+}
+
+/// What becomes of a rotation that finds the lease taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Busy {
+    Ends,
+    Waits,
+}
+
+/// What a run shares with whoever ends it from outside.
+#[derive(Default)]
+struct Running {
+    stop: Arc<Stop>,
+    lease: OnceLock<Arc<Lease>>,
+    sweeper: OnceLock<Arc<Sweeper>>,
+    new_keys: OnceLock<Vec<DataKeyId>>,
+}
+
+impl Job {
+    pub(super) async fn plan(&self) -> Result<RotationPlan> {
+        let store = self.store.as_ref();
+        let force_since = self.force_since().await?;
+        let due = self.due_keys(force_since).await?;
+        let usage = Usage::count(store).await?;
+        Ok(RotationPlan {
+            rows: usage.stale + due.iter().map(|key| usage.rows_under(key.id)).sum::<u64>(),
+            due: due.iter().map(|key| key.id).collect(),
+            keys: data_key_summaries(store, &usage, self.clock.offset()).await?,
+        })
+    }
+
+    /// Runs it, until it is done or `signal` is there; see [`Rotation::run`](super::Rotation::run).
+    pub(super) async fn run(self, signal: impl Future<Output = ()> + Send) -> Result<RotationReport> {
+        let running = Running::default();
+        let limit = async {
+            match self.max_duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        {
+            let mut work = std::pin::pin!(self.work(&running));
+            tokio::select! {
+                result = &mut work => return result,
+                () = signal => running.stop.ask(StopReason::Asked),
+                () = limit => running.stop.ask(StopReason::MaxDuration),
+            }
+            if let Ok(result) = timeout(STOP_GRACE, work).await {
+                return result;
+            }
+        }
+        // What it was at is dropped; the server ends a page's statement by itself.
+        tracing::warn!("the database did not answer in time: the page under way is left to it");
+        let report = self.stopped_report(&running);
+        if let Some(lease) = running.lease.get() {
+            let end = lease.end(Ok(report.clone()), |_| (report.outcome.as_str(), report.counts()));
+            // The lease expires otherwise.
+            let _ = timeout(END_GRACE, end).await;
+        }
+        Ok(report)
+    }
+
+    async fn work(&self, running: &Running) -> Result<RotationReport> {
+        let force_since = self.force_since().await?;
+        let base = json!({ "force_since": force_since.map(Timestamp::as_microseconds) });
+        let lease = loop {
+            let taken =
+                Lease::take(&self.store, &self.clock, RunKind::Rotate, &self.owner, base.clone()).await?;
+            match (taken, self.busy) {
+                (Taken::Ours(lease), _) => break Arc::new(lease),
+                (Taken::HeldBy(outcome), Busy::Ends) => return Ok(RotationReport::new(outcome)),
+                (Taken::HeldBy(outcome), Busy::Waits) => {
+                    if let Outcome::HeldBy { owner, since } = outcome {
+                        self.listener.hear(RotationEvent::WaitingForLease { owner, since });
+                    }
+                    running.stop.sleep(LEASE_POLL).await;
+                    if running.stop.is_asked() {
+                        return Ok(self.stopped_report(running));
+                    }
+                }
+            }
+        };
+        // It is set once.
+        let _ = running.lease.set(Arc::clone(&lease));
+        self.listener.hear(RotationEvent::Began { run: lease.run().0 });
+        let result = self.run_leased(running, &lease, force_since).await;
+        let summary = |report: Option<&RotationReport>| {
+            let (outcome, counts) =
+                report.map_or(("failed", json!({})), |report| (report.outcome.as_str(), report.counts()));
+            (outcome, with(base, counts))
+        };
+        lease.end(result, summary).await
+    }
+
+    async fn run_leased(
+        &self,
+        running: &Running,
+        lease: &Arc<Lease>,
+        force_since: Option<Timestamp>,
+    ) -> Result<RotationReport> {
+        let store = self.store.as_ref();
+        // A process that lacks a master key is at fault, not the rows whose data key it wraps.
+        self.keyring.master_keys().unlock_all(store).await?;
+        let new_keys = self.switch_due_keys(lease.run(), force_since).await?;
+        // It is set once.
+        let _ = running.new_keys.set(new_keys.clone());
+        drain::capture(store, lease).await?;
+
+        let listed = store.quarantined().await?;
+        let sweeper = Arc::new(self.sweeper(running, lease, force_since).await?);
+        // As above.
+        let _ = running.sweeper.set(Arc::clone(&sweeper));
+        let end = sweep_until_nothing_is_left(store, &sweeper, &self.listener, self.max_wait).await?;
+        if matches!(end, End::Stopped) {
+            return Ok(self.stopped_report(running));
+        }
+        for row in listed.iter().filter(|row| !sweeper.pages.has_quarantined(row.integration)) {
+            store.release(row.integration).await?;
+        }
+
+        let mut report = RotationReport::new(Outcome::Complete);
+        report.new_keys = new_keys;
+        count_rows(&mut report, &sweeper);
+        report.quarantined = store.quarantined().await?.len() as u64;
+        let usage = match end {
+            End::NothingLeft { usage, drained } => {
+                report.unused_keys = self.mark_keys(&usage, &drained).await?;
+                usage
+            }
+            End::Held(waiting) => {
+                let usage = Usage::count(store).await?;
+                report.remaining = usage.stale.max(waiting.rows);
+                report.waiting = waiting;
+                let rows = store.scan(Rows::Stale, Range::ALL, MAX_NAMED_ROWS).await?;
+                report.locked = rows
+                    .iter()
+                    .map(|row| row.integration)
+                    .filter(|row| !sweeper.pages.has_quarantined(*row))
+                    .collect();
+                usage
+            }
+            End::Stopped => Usage::default(),
+        };
+        let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
+        if matches!(phase, Phase::None | Phase::Observe) {
+            report.legacy = usage.rows_under(DataKeyId::LEGACY);
+        }
+        report.already_current = usage
+            .rows
+            .saturating_sub(report.remaining + report.quarantined + report.legacy + report.re_encrypted);
+        report.keys = data_key_summaries(store, &usage, self.clock.offset()).await?;
+        report.outcome = match (report.remaining, report.waiting.transactions.is_empty(), report.quarantined)
+        {
+            (0, true, 0) => Outcome::Complete,
+            (0, true, _) => Outcome::Quarantine,
+            _ => Outcome::WorkRemains,
+        };
+        Ok(report)
+    }
+
+    /// What re-encrypts, at the speed that was asked for.
+    async fn sweeper(
+        &self,
+        running: &Running,
+        lease: &Arc<Lease>,
+        force_since: Option<Timestamp>,
+    ) -> Result<Sweeper> {
+        let stale = Usage::estimate(self.store.as_ref()).await?.stale;
+        let pages = Reencryption::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.keyring),
+            lease.run(),
+            self.listener.clone(),
+            stale,
+        );
+        let (pace, workers) = match self.speed {
+            Speed::Yielding => (Pace::yielding(), 1),
+            Speed::Workers(workers) => (Pace::Free, workers),
+            Speed::RowsPerSecond(rows) => (Pace::limited(rows), 1),
+        };
+        let base = json!({ "force_since": force_since.map(Timestamp::as_microseconds) });
+        let counts = move |pages: &Reencryption| {
+            let progress = pages.progress();
+            with(base.clone(), json!({ "re_encrypted": progress.re_encrypted, "stale": progress.stale }))
+        };
+        let mut sweeper = Sweeper::new(
+            Arc::clone(&self.store),
+            Arc::clone(lease),
+            Arc::clone(&running.stop),
+            pages,
+            pace,
+            Box::new(counts),
+        );
+        sweeper.workers = workers;
+        *sweeper.page_rows.get_mut() = self.batch_size;
+        *sweeper.rows_left.get_mut() = self.max_rows;
+        Ok(sweeper)
+    }
+
+    /// What is known of a run that stopped.
+    fn stopped_report(&self, running: &Running) -> RotationReport {
+        let mut report = RotationReport::new(Outcome::WorkRemains);
+        report.stopped = running.stop.reason();
+        report.new_keys = running.new_keys.get().cloned().unwrap_or_default();
+        if let Some(sweeper) = running.sweeper.get() {
+            count_rows(&mut report, sweeper);
+            report.remaining = sweeper.pages.progress().stale.saturating_sub(report.re_encrypted);
+        }
+        report
+    }
+
+    /// Marks each deactivated key that nothing needs any more, takes the mark from one that a row names after all, and
+    /// destroys the legacy key once the cut-over has left none of its rows.
+    async fn mark_keys(&self, usage: &Usage, drained: &[DataKeyId]) -> Result<Vec<DataKeyId>> {
+        let store = self.store.as_ref();
+        let mut unused = Vec::new();
+        for key in store.data_keys().await?.into_iter().flatten() {
+            if key.state != KeyState::Deactivated {
+                continue;
+            }
+            if !usage.is_unused(key.id) {
+                if key.unused_since.is_some() {
+                    store.mark_used(key.id).await?;
+                }
+                continue;
+            }
+            if !drained.contains(&key.id) {
+                continue;
+            }
+            if store.mark_unused(key.id, self.clock.offset()).await? {
+                tracing::info!(key = %key.id, "nothing needs the data key any more");
+                self.listener.hear(RotationEvent::Unused { key: key.id });
+                unused.push(key.id);
+            }
+            if key.id.is_legacy() {
+                let now = store.now(self.clock.offset()).await?;
+                let destroyed = store.destroy_data_key(key.id, now, self.clock.offset()).await?;
+                if destroyed == Destruction::Done {
+                    self.keyring.forget_opening_key(key.id);
+                    self.listener.hear(RotationEvent::LegacyKeyDestroyed);
+                }
+            }
+        }
+        Ok(unused)
+    }
+
+    /// Before when a key must have been activated to be replaced by force: now; or when a forced rotation began that
+    /// did not come to its end, which this one then brings to it.
+    async fn force_since(&self) -> Result<Option<Timestamp>> {
+        let Due::All = self.due else { return Ok(None) };
+        let runs = self.store.runs(RUNS_LOOKED_THROUGH).await?;
+        let last = runs.iter().find(|run| run.kind == RunKind::Rotate.as_str());
+        let unfinished = last.filter(|run| !matches!(run.outcome.as_deref(), Some("complete" | "findings")));
+        let since = unfinished
+            .and_then(|run| run.counts.get("force_since")?.as_i64())
+            .and_then(Timestamp::from_microseconds);
+        match since {
+            Some(since) => Ok(Some(since)),
+            None => self.store.now(self.clock.offset()).await.map(Some),
+        }
+    }
+
+    /// The active keys that are to be replaced.
+    async fn due_keys(&self, force_since: Option<Timestamp>) -> Result<Vec<DataKeyRow>> {
+        let store = self.store.as_ref();
+        let keys: Vec<_> = store.data_keys().await?.into_iter().flatten().collect();
+        if let Some(organization) = self.organization {
+            // Nothing would be due, which reads as if its credentials were under a new key.
+            if !keys.iter().any(|key| key.organization == Some(organization)) {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "organization {organization} has no data key of its own: rotate the shared one, or make it one \
+                         (`credvault keys create`)"
+                    ),
+                ));
+            }
+        }
+        let now = store.now(self.clock.offset()).await?;
+        let is_due = |key: &DataKeyRow| {
+            let activated = key.activated_at.unwrap_or(key.created_at);
+            let age = now.to_offset_date_time() - activated.to_offset_date_time();
+            key.compromised_at.is_some()
+                || match (self.due, force_since) {
+                    (Due::All, Some(since)) => activated <= since,
+                    (Due::All, None) => true,
+                    (Due::OlderThan(limit), _) => age > limit,
+                }
+        };
+        let in_scope =
+            |key: &DataKeyRow| self.organization.is_none() || self.organization == key.organization;
+        let due = |key: &DataKeyRow| key.state == KeyState::Active && in_scope(key) && is_due(key);
+        Ok(keys.into_iter().filter(due).collect())
+    }
+
+    /// Makes, checks and switches to a new key for each scope that is due; gives the new keys.
+    async fn switch_due_keys(&self, run: RunId, force_since: Option<Timestamp>) -> Result<Vec<DataKeyId>> {
+        let (store, clock) = (self.store.as_ref(), self.clock.as_ref());
+        let mut new_keys = finish_pre_active(store, &self.keyring, clock, Some(run)).await?;
+        for key in self.due_keys(force_since).await? {
+            let id = new_data_key(store, &self.keyring, key.organization).await?;
+            activate(store, clock, id, key.organization, Some(run)).await?;
+            new_keys.push((id, key.organization));
+        }
+        for (key, organization_id) in &new_keys {
+            tracing::info!(%key, "switched to a new data key");
+            self.listener.hear(RotationEvent::Switched { key: *key, organization_id: *organization_id });
+        }
+        // What this process still believes of the active keys is out of date.
+        self.keyring.forget_sealing_keys();
+        Ok(new_keys.into_iter().map(|(key, _)| key).collect())
+    }
+}
+
+/// What was re-encrypted.
+fn count_rows(report: &mut RotationReport, sweeper: &Sweeper) {
+    report.re_encrypted_from = sweeper.pages.re_encrypted_by_key().into_iter().collect();
+    report.re_encrypted_from.sort_unstable();
+    report.re_encrypted = report.re_encrypted_from.iter().map(|(_, rows)| rows).sum();
+    report.lost_to_concurrent_writes = sweeper.pages.lost();
+}
+
+/// The members of two JSON objects in one.
+fn with(mut base: Value, more: Value) -> Value {
+    if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
+        base.extend(more);
+    }
+    base
+}

@@ -1,0 +1,113 @@
+//! How fast a rotation works: by default it yields to the application.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Rows of a page at the default pace: a statement of a few milliseconds, which readers hardly wait for.
+const YIELDING_PAGE_ROWS: u32 = 200;
+
+/// The longest rest after one page: a database that is busy for long is not left alone for good.
+const MAX_REST: Duration = Duration::from_secs(2);
+
+/// How much of the time a rotation works that yields, while the database answers as fast as it can: a third.
+const REST_PER_WORK: f64 = 2.0;
+
+/// Pages a second at most when rows a second are limited: small pages, evenly, rather than a burst each second.
+const LIMITED_PAGES_PER_SECOND: u32 = 20;
+
+/// How fast pages follow each other.
+#[derive(Debug)]
+pub(super) enum Pace {
+    /// Rests after each page, the longer the slower the database answers.
+    Yielding(Mutex<Option<Duration>>),
+    /// As fast as it goes.
+    Free,
+    /// So many rows a second, by all workers together; the moment at which the next page may begin.
+    Limited { rows_per_second: u32, next: Mutex<Option<Instant>> },
+}
+
+impl Pace {
+    pub(super) fn yielding() -> Self {
+        Self::Yielding(Mutex::default())
+    }
+
+    pub(super) fn limited(rows_per_second: u32) -> Self {
+        Self::Limited { rows_per_second, next: Mutex::default() }
+    }
+
+    /// How many rows a page has at this pace, at most.
+    pub(super) fn page_rows(&self) -> u32 {
+        match self {
+            Self::Yielding(_) => YIELDING_PAGE_ROWS,
+            Self::Free => u32::MAX,
+            Self::Limited { rows_per_second, .. } => (rows_per_second / LIMITED_PAGES_PER_SECOND).max(1),
+        }
+    }
+
+    /// Whether the next page is read while one is written.
+    pub(super) fn reads_ahead(&self) -> bool {
+        matches!(self, Self::Free)
+    }
+
+    /// How long to rest after a page of `rows` rows that took `took`.
+    pub(super) fn rest_after(&self, rows: usize, took: Duration) -> Duration {
+        match self {
+            Self::Free => Duration::ZERO,
+            Self::Yielding(fastest) => {
+                // The time of a row when the database is idle, as far as this run has seen: what the time of a row is
+                // above it, others made it wait for, and are given as much again.
+                let row = took / u32::try_from(rows.max(1)).unwrap_or(u32::MAX);
+                let mut fastest = fastest.lock().unwrap_or_else(PoisonError::into_inner);
+                let idle = fastest.map_or(row, |fastest| fastest.min(row));
+                *fastest = Some(idle);
+                let slowed = row.as_secs_f64() / idle.as_secs_f64().max(f64::MIN_POSITIVE);
+                took.mul_f64((REST_PER_WORK * slowed).min(1e6)).min(MAX_REST)
+            }
+            Self::Limited { rows_per_second, next } => {
+                let page = Duration::from_secs_f64(rows as f64 / f64::from((*rows_per_second).max(1)));
+                let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
+                // From when this page began; time that was lost is not made up for by a burst.
+                let due = next.unwrap_or(now - took).max(now - page) + page;
+                *next = Some(due);
+                due.saturating_duration_since(now)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_default_pace_rests_longer_the_slower_the_database_answers() {
+        let pace = Pace::yielding();
+        assert_eq!(pace.rest_after(200, 4 * MS), 8 * MS);
+        assert_eq!(pace.rest_after(200, 8 * MS), 32 * MS);
+        assert_eq!(pace.rest_after(200, 4 * MS), 8 * MS);
+        assert_eq!(pace.rest_after(200, 10_000 * MS), MAX_REST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limited_pace_keeps_to_its_rows_a_second() {
+        let pace = Pace::limited(1_000);
+        assert_eq!(pace.page_rows(), 50);
+        let began = Instant::now();
+        for _ in 0..20 {
+            tokio::time::advance(10 * MS).await;
+            tokio::time::sleep(pace.rest_after(50, 10 * MS)).await;
+        }
+        let took = began.elapsed();
+        assert!((990 * MS..1_010 * MS).contains(&took), "1,000 rows took {took:?}");
+        // After a page that stood still for long the next ones don't rush.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(pace.rest_after(50, Duration::from_secs(60)), Duration::ZERO);
+        tokio::time::advance(10 * MS).await;
+        assert!(pace.rest_after(50, 10 * MS) >= 35 * MS);
+    }
+}

@@ -1,0 +1,106 @@
+//! New data keys, and the switch to them.
+
+use crate::clock::Clock;
+use crate::crypto::key::DataKey;
+use crate::envelope::{Nonce, WrapContext, wrap_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{DataKeyId, OrganizationId};
+use crate::keyring::Keyring;
+use crate::store::{KeyState, NewDataKey, On, RunId, Store, Switch, WrappedKey};
+
+/// Makes a data key for a scope, pre-active, and holds what was stored to its key check; one that is there already,
+/// from a run that ended early, is taken instead.
+///
+/// # Errors
+///
+/// `KeyUnavailable`, `KeyMismatch` or `Tampered` if the master key or the stored key doesn't hold; `Store`.
+pub(crate) async fn new_data_key(
+    store: &dyn Store,
+    keyring: &Keyring,
+    organization: Option<OrganizationId>,
+) -> Result<DataKeyId> {
+    /// A rewrap may switch the master key between reading it and inserting the data key.
+    const ATTEMPTS: usize = 3;
+    for _ in 0..ATTEMPTS {
+        let pre_active = store
+            .data_keys()
+            .await?
+            .into_iter()
+            .flatten()
+            .find(|key| key.state == KeyState::PreActive && key.organization == organization);
+        if let Some(key) = pre_active {
+            keyring.unwrap(On::Pool, &key).await?;
+            return Ok(key.id);
+        }
+        let active = store.master_keys(On::Pool).await?.into_iter().find(|key| key.state == KeyState::Active);
+        let active = active
+            .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))?;
+        let master = keyring.master_keys().get(store, On::Pool, active.id).await?;
+        let key = DataKey::generate(organization)?;
+        let wrap = WrapContext { vault: keyring.vault(), data_key: key.id(), organization };
+        let row = NewDataKey {
+            id: key.id(),
+            organization,
+            key_check: *key.key_check(keyring.vault()).as_bytes(),
+            wrapped: WrappedKey {
+                master_key: master.id(),
+                text: wrap_key(&master, Nonce::draw()?, &wrap, &key)?,
+            },
+        };
+        store.insert_data_key(&row).await?;
+    }
+    Err(Error::new(ErrorKind::Conflict, "the active master key kept changing while a data key was made"))
+}
+
+/// Makes a pre-active key the active one of its scope; its age counts from now, by `clock`. A run does so only as long as
+/// it has its lease.
+///
+/// # Errors
+///
+/// `Conflict` if it is no longer pre-active; `LeaseLost` if another run has taken over; `Store` if the database fails.
+pub(crate) async fn activate(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    id: DataKeyId,
+    organization: Option<OrganizationId>,
+    run: Option<RunId>,
+) -> Result<()> {
+    match store.switch_data_key(id, organization, clock.offset(), run).await? {
+        Switch::Done => return Ok(()),
+        Switch::Fenced => {
+            return Err(Error::new(
+                ErrorKind::LeaseLost,
+                format!("data key {id} was not switched to: another process has taken the lease"),
+            ));
+        }
+        Switch::NotPreActive => {}
+    }
+    // Another process may have finished the same key.
+    match store.data_key(On::Pool, id).await? {
+        Some(key) if key.state == KeyState::Active => Ok(()),
+        _ => Err(Error::new(ErrorKind::Conflict, format!("data key {id} was switched by another process"))),
+    }
+}
+
+/// Activates the keys that a process left pre-active when it ended early, each after it was unwrapped and checked;
+/// gives them with their scopes.
+///
+/// # Errors
+///
+/// As [`new_data_key`].
+pub(crate) async fn finish_pre_active(
+    store: &dyn Store,
+    keyring: &Keyring,
+    clock: &dyn Clock,
+    run: Option<RunId>,
+) -> Result<Vec<(DataKeyId, Option<OrganizationId>)>> {
+    let mut finished = Vec::new();
+    for key in store.data_keys().await?.into_iter().flatten() {
+        if key.state == KeyState::PreActive {
+            keyring.unwrap(On::Pool, &key).await?;
+            activate(store, clock, key.id, key.organization, run).await?;
+            finished.push((key.id, key.organization));
+        }
+    }
+    Ok(finished)
+}

@@ -1,0 +1,92 @@
+//! Sweeps until nothing is left, and waits for what others hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::drain;
+use super::events::{Listener, RotationEvent, Waiting};
+use super::sweep::Sweeper;
+use super::usage::Usage;
+use crate::error::Result;
+use crate::id::DataKeyId;
+use crate::store::Store;
+
+/// The pause before another look after one that found only what others hold.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause: each is twice as long as the one before, as a sweep of a large table costs more than a look.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// How the sweeps ended.
+pub(super) enum End {
+    /// A count finds no row left, quarantine aside, and no transaction is left that is older than a switch.
+    NothingLeft {
+        usage: Usage,
+        /// The deactivated keys under which nothing can have been written since before the count.
+        drained: Vec<DataKeyId>,
+    },
+    /// Others held these to the end.
+    Held(Waiting),
+    /// It was asked to stop.
+    Stopped,
+}
+
+/// Sweeps until a count finds nothing left, `max_wait` from the last row written at most.
+///
+/// # Errors
+///
+/// As [`Sweeper::sweep`].
+pub(super) async fn sweep_until_nothing_is_left(
+    store: &dyn Store,
+    sweeper: &Arc<Sweeper>,
+    listener: &Listener,
+    max_wait: Duration,
+) -> Result<End> {
+    let stop = &sweeper.stop;
+    let mut last_written = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    let mut sweeps = true;
+    loop {
+        let mut waiting = Waiting::default();
+        if sweeps {
+            let done = sweeper.sweep().await?;
+            if done.written > 0 {
+                (last_written, pause) = (Instant::now(), FIRST_PAUSE);
+            }
+            waiting.rows = done.lost;
+        }
+        if stop.is_asked() {
+            return Ok(End::Stopped);
+        }
+        sweeper.lease.keep(|| counts(sweeper)).await?;
+        waiting.transactions = sweeper.retrying(|| drain::poll(store)).await?;
+        if waiting == Waiting::default() {
+            // In this order: what is drained now wrote nothing after the count began.
+            let drained = sweeper.retrying(|| store.drained()).await?;
+            let usage = sweeper.retrying(|| Usage::count(store)).await?;
+            if usage.stale == 0 {
+                return Ok(End::NothingLeft { usage, drained });
+            }
+            // By query, not by what this process has seen: rows have become stale behind the sweep.
+            waiting.rows = usage.stale;
+        }
+        // While only transactions are waited for, no row becomes stale but by them: they are swept when they have ended.
+        sweeps = waiting.rows > 0;
+        if last_written.elapsed() >= max_wait {
+            return Ok(End::Held(waiting));
+        }
+        listener.hear(RotationEvent::Waiting(waiting));
+        stop.sleep(pause.min(max_wait.saturating_sub(last_written.elapsed()))).await;
+        if stop.is_asked() {
+            return Ok(End::Stopped);
+        }
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+fn counts(sweeper: &Sweeper) -> Value {
+    (sweeper.counts)(&sweeper.pages)
+}
