@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# For scripts to source that install what they lack, on Debian and Ubuntu; elsewhere they say what to install.
+
+say() { printf '%s: %s\n' "$0" "$*"; }
+fail() { say "$*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+apt_updated=
+# install WHAT PACKAGE...: the packages by apt; fails, naming WHAT, where there is no apt.
+install() {
+    local what=$1
+    shift
+    command -v apt-get >/dev/null || fail "$what is missing and there is no apt-get: install it, then run this again"
+    if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+        fail "$what is missing: as root, apt-get install $*"
+    fi
+    say "installing $what: $*"
+    if [ -z "$apt_updated" ]; then
+        as_root apt-get update -qq || fail "apt-get update failed"
+        apt_updated=yes
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+        fail "apt-get install $* failed"
+}
