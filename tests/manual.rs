@@ -1,11 +1,13 @@
-//! What the manual says of the rights of roles is true: a service gets on with those of the page on operations.
+//! What the manual says of the rights of roles is true: a service gets on with those of the page on operations, the
+//! scheduled jobs with those of `examples/operations/roles.sql`.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 
 mod common;
 
+use common::service::{Service, first_token, read};
 use common::{Dialect, TestDatabase};
 use credvault::provider::KeyFile;
-use credvault::{Credential, CredentialType, ErrorKind, Vault};
+use credvault::{Credential, CredentialType, ErrorKind, Outcome, Vault};
 use sqlx::Connection;
 use uuid::Uuid;
 
@@ -57,5 +59,79 @@ async fn a_service_with_the_documented_rights_does_all_that_services_do() {
     assert!(organization.delete(integration).await.unwrap());
 
     let error = service.rotation().run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store, "{error}");
+}
+
+/// Makes the roles of `examples/operations/roles.sql`, and gives the URLs to connect as `credvault_rotate` and as
+/// `credvault_status`. Roles are the server's: here they get names of their own.
+async fn scheduled_roles(database: &TestDatabase) -> [String; 2] {
+    let TestDatabase::Postgres(postgres) = database else { panic!("roles are PostgreSQL's") };
+    let suffix = Uuid::new_v4().simple();
+    let roles = ["credvault_rotate", "credvault_status"];
+    let sql =
+        roles.into_iter().fold(include_str!("../examples/operations/roles.sql").to_owned(), |sql, role| {
+            sql.replace(role, &format!("{role}_{suffix}"))
+        });
+    database.execute(&sql).await;
+    roles.map(|role| postgres.url_as(&format!("{role}_{suffix}")))
+}
+
+/// Whether the role of `url` has the right to run `sql`.
+async fn may(url: &str, sql: &str) -> bool {
+    /// SQLSTATE `insufficient_privilege`.
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+    match sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await {
+        Ok(_) => true,
+        Err(error) => {
+            let error = error.into_database_error().unwrap();
+            assert_eq!(error.code().as_deref(), Some(INSUFFICIENT_PRIVILEGE), "{sql}: {error}");
+            false
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_roles_of_the_scheduled_jobs_do_their_job_and_nothing_else() {
+    let database = TestDatabase::migrated(Dialect::Postgres).await;
+    let (service, owner) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&owner, 3).await;
+    owner.keys().create(tenants[0].organization).await.unwrap();
+    let [rotate_url, status_url] = scheduled_roles(&service.database).await;
+    let key = service.key("first");
+
+    // Keys are switched, an own one among them; a row that doesn't open goes into quarantine, and out of it.
+    let rotating = Vault::open(&rotate_url, &key).await.unwrap();
+    let report = rotating.rotation().force().run().await.unwrap();
+    assert_eq!((report.outcome, report.new_keys.len(), report.re_encrypted), (Outcome::Complete, 2, 3));
+    let intact = service.stored(tenants[1]).await;
+    service.tamper_with(tenants[1]).await;
+    assert_eq!(rotating.rotation().force().run().await.unwrap().outcome, Outcome::Quarantine);
+    let watching = Vault::open(&status_url, &key).await.unwrap();
+    assert_eq!(watching.status().await.unwrap().quarantined_rows, 1);
+    service.set_stored(tenants[1], &intact).await;
+    assert_eq!(rotating.rotation().run().await.unwrap().outcome, Outcome::Complete);
+    let status = watching.status().await.unwrap();
+    assert_eq!((status.stale_rows, status.quarantined_rows), (0, 0));
+    for tenant in &tenants {
+        assert_eq!(read(&owner, *tenant).await.unwrap(), first_token(*tenant));
+    }
+
+    for (allowed, refused) in [
+        ("UPDATE vault_data_keys SET state = state", "DELETE FROM vault_data_keys"),
+        ("SELECT FROM vault_key_material", "UPDATE vault_key_material SET wrapped_key = wrapped_key"),
+        ("SELECT FROM vault_key_material", "DELETE FROM vault_key_material"),
+        ("SELECT FROM vault_master_keys", "UPDATE vault_master_keys SET state = state"),
+        ("SELECT FROM vault_identity", "UPDATE vault_identity SET phase = phase"),
+        ("SELECT FROM integrations", "UPDATE integrations SET status = status"),
+        ("SELECT FROM integration_credentials", "UPDATE integration_credentials SET expires_at = expires_at"),
+        ("SELECT FROM integration_credentials", "DELETE FROM integration_credentials"),
+    ] {
+        assert!(may(&rotate_url, allowed).await, "{allowed}");
+        assert!(!may(&rotate_url, refused).await, "{refused}");
+        assert!(!may(&status_url, refused).await, "{refused}");
+    }
+    assert!(!may(&status_url, "UPDATE vault_data_keys SET state = state").await);
+    let error = watching.rotation().run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store, "{error}");
 }

@@ -84,9 +84,12 @@ fn invocations(text: &str) -> Vec<(Vec<&str>, Vec<&str>)> {
 fn every_flag_that_the_readme_and_the_manual_write_of_exists() {
     let folder = tempfile::tempdir().unwrap();
     let mut checked = 0;
-    for text in
-        [README, include_str!("../src/manual/operations.md"), include_str!("../src/manual/rotation.md")]
-    {
+    for text in [
+        README,
+        include_str!("../examples/operations/README.md"),
+        include_str!("../src/manual/operations.md"),
+        include_str!("../src/manual/rotation.md"),
+    ] {
         for (name, flags) in invocations(text) {
             if flags.is_empty() {
                 continue;

@@ -14,5 +14,6 @@ mod documents;
 mod jobs;
 mod lookups;
 mod refusals;
+mod schedules;
 mod shell;
 mod vaults;
