@@ -135,3 +135,26 @@ async fn the_roles_of_the_scheduled_jobs_do_their_job_and_nothing_else() {
     let error = watching.rotation().run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store, "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_query_for_a_lease_held_for_too_long_finds_it_and_no_other() {
+    let (_, rest) = include_str!("../src/manual/operations.md").split_once("-Atc \"").unwrap();
+    let query = rest.split_once('"').unwrap().0;
+    let database = TestDatabase::migrated(Dialect::Postgres).await;
+    let (service, vault) = Service::begin(database).await;
+    vault.rotation().run().await.unwrap();
+    let [_, status_url] = scheduled_roles(&service.database).await;
+    assert!(may(&status_url, query).await);
+
+    for (set, found) in [
+        // Ended, begun just now, begun long ago, killed.
+        ("started_at = started_at - interval '2 hours'", 0),
+        ("finished_at = NULL, started_at = now(), lease_expires_at = now() + interval '1 minute'", 0),
+        ("started_at = started_at - interval '2 hours'", 1),
+        ("lease_expires_at = now() - interval '1 second'", 0),
+    ] {
+        let set = set.replace("now()", "(now() AT TIME ZONE 'utc')");
+        service.database.execute(&format!("UPDATE vault_rotation_runs SET {set}")).await;
+        assert_eq!(service.database.fetch_text(query).await.len(), found, "{set}");
+    }
+}
