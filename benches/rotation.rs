@@ -1,7 +1,14 @@
-//! Rotation on PostgreSQL, against one plain UPDATE of the same columns (text and key id) of the same rows, with all the
-//! table's constraints; in turn, with a vacuum before each.
+//! Rotation, in one run, its parts in turn: against one plain UPDATE of the same columns (text and key id) of the same
+//! rows with all the table's constraints, and against saving row by row; on PostgreSQL and on SQLite. Then what it costs
+//! those who read meanwhile, the memory it takes, how the table grows, and a rewrap beside all these rows.
+//!
+//! `CREDVAULT_BENCH_ROWS` is the number of rows (100,000 unless it says more).
 
 mod harness;
+#[path = "rotation/readers.rs"]
+mod readers;
+#[path = "rotation/table.rs"]
+mod table;
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -9,86 +16,82 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Dialect, KeyFiles, TestDatabase};
-use credvault::{Credential, CredentialType, Outcome, Vault};
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
-use tokio::task::JoinSet;
-use uuid::Uuid;
+use credvault::{Outcome, Rotation, Vault};
+use table::Table;
 
-const ROWS: u64 = 50_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
-async fn fill(vault: &Vault) {
-    const TASKS: u64 = 16;
-    let mut tasks = JoinSet::new();
-    for task in 0..TASKS {
-        let vault = vault.clone();
-        tasks.spawn(async move {
-            for number in (task..ROWS).step_by(TASKS as usize) {
-                let token = Credential::new(CredentialType::token())
-                    .with_field("access_token", format!("ghs_{number:036}"));
-                let organization = vault.organization(Uuid::new_v4());
-                organization.put_by_connector("github", &token).await.expect("it is stored");
-            }
-        });
-    }
-    while let Some(task) = tasks.join_next().await {
-        task.expect("a task ended early");
-    }
-}
+/// What a rotation takes of the time of one plain UPDATE, at most: 2 workers do 1.3 × its rows a second.
+const POSTGRES_LIMIT: f64 = 1.0 / 1.3;
+/// On SQLite 0.30 × its rows a second.
+const SQLITE_LIMIT: f64 = 1.0 / 0.30;
+/// Rows saved one by one for the other floor: enough to know the time of one.
+const SAVED_ONE_BY_ONE: u32 = 2_000;
+/// Rows of the small table whose rate the large one's is compared with.
+const SMALL: u32 = 100_000;
 
-/// One statement that writes another key id and the text anew, and is rolled back.
-async fn plain_update(pool: &PgPool) -> Duration {
-    let mut transaction = pool.begin().await.expect("no transaction");
+async fn rotate(rotation: Rotation, rows: u32) -> Duration {
     let start = Instant::now();
-    let done = sqlx::query(
-        "UPDATE integration_credentials
-            SET credential_data_encrypted = credential_data_encrypted || '', encryption_key_id = 'v1'",
-    )
-    .execute(&mut *transaction)
-    .await;
+    let report = rotation.run().await.expect("it rotates");
     let took = start.elapsed();
-    assert_eq!(done.expect("it is updated").rows_affected(), ROWS);
-    transaction.rollback().await.expect("it rolls back");
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, u64::from(rows)));
     took
 }
 
-async fn rotation(vault: &Vault) -> Duration {
-    let start = Instant::now();
-    let report = vault.rotation().force().run().await.expect("it rotates");
-    let took = start.elapsed();
-    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, ROWS));
-    took
+fn with_workers(vault: &Vault, workers: u32) -> Rotation {
+    vault.rotation().force().workers(workers).expect("that many")
 }
 
-async fn vacuum(pool: &PgPool) {
-    sqlx::raw_sql("VACUUM ANALYZE integration_credentials").execute(pool).await.expect("it vacuums");
+fn per_second(rows: u32, took: Duration) -> f64 {
+    f64::from(rows) / took.as_secs_f64()
 }
 
-async fn run() {
-    let database = TestDatabase::create(Dialect::Postgres).await;
-    let keys = KeyFiles::new();
-    let spec = keys.generate("master.key");
-    let vault = database.create_vault(&spec).await;
-    let pool = PgPoolOptions::new().connect(database.url()).await.expect("no connection");
-    fill(&vault).await;
-    let mut times = [Vec::new(), Vec::new()];
+async fn against_floors(dialect: Dialect, rows: u32, limit: f64) -> bool {
+    let table = Table::fill(dialect, rows).await;
+    let mut times = [const { Vec::new() }; 4];
     // The first round warms up.
     for round in 0..=ROUNDS {
-        vacuum(&pool).await;
-        let floor = plain_update(&pool).await;
-        vacuum(&pool).await;
-        let ours = rotation(&vault).await;
+        let mut took = Vec::new();
+        table.vacuum().await;
+        took.push(table.plain_update().await);
+        table.vacuum().await;
+        took.push(rotate(with_workers(&table.vault, 2), rows).await);
+        table.vacuum().await;
+        took.push(rotate(with_workers(&table.vault, 1), rows).await);
+        took.push(table.save_one_by_one(SAVED_ONE_BY_ONE).await * rows / SAVED_ONE_BY_ONE);
         if round > 0 {
-            times[0].push(floor);
-            times[1].push(ours);
+            for (times, took) in times.iter_mut().zip(took) {
+                times.push(took);
+            }
         }
     }
-    harness::heading(&format!("PostgreSQL, {ROWS} rows"));
-    harness::report("rotate", times.map(harness::median), None);
+    let [update, two, one, saved] = times.map(harness::median);
+    harness::heading(&format!("{dialect:?}, {rows} rows"));
+    println!(
+        "rows a second: UPDATE {:.0}, 2 workers {:.0}, 1 worker {:.0}, one by one {:.0}",
+        per_second(rows, update),
+        per_second(rows, two),
+        per_second(rows, one),
+        per_second(rows, saved)
+    );
+    let mut within = harness::report("2 workers, against one UPDATE", [update, two], Some(limit));
+    harness::report("1 worker, against one UPDATE", [update, one], None);
+    within &= harness::report("2 workers, against saving one by one", [saved, two], Some(1.0 / 40.0))
+        || dialect == Dialect::Sqlite;
+    within
+}
+
+async fn run() -> bool {
+    let rows =
+        std::env::var("CREDVAULT_BENCH_ROWS").map_or(SMALL, |rows| rows.parse().expect("a number of rows"));
+    let mut within = against_floors(Dialect::Postgres, rows, POSTGRES_LIMIT).await;
+    within &= against_floors(Dialect::Sqlite, rows.min(SMALL), SQLITE_LIMIT).await;
+    within &= readers::run(rows.min(SMALL)).await;
+    within
 }
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("no runtime").block_on(run());
+    let within = runtime.expect("no runtime").block_on(run());
+    harness::end(within);
 }

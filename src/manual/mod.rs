@@ -13,8 +13,8 @@
 // The names that the pages link to, so that their text reads well without rustdoc, too.
 #[cfg(doc)]
 use crate::{
-    Credential, CredentialLine, Error, Keys, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS, MAX_VALUE_BYTES,
-    Organization, Outcome, Revision, Rotation, Vault, VaultBuilder,
+    Blocker, Credential, CredentialLine, Error, Grace, Keys, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS,
+    MAX_VALUE_BYTES, Organization, Outcome, Revision, Rotation, Vault, VaultBuilder,
 };
 
 #[doc = include_str!("format.md")]

@@ -172,6 +172,7 @@ impl Reencryption {
         let new = reencrypt(&from, to, nonce, &context, &row.stored, row.expires_at)?;
         let swap = Swap {
             integration: scanned.integration,
+            organization: scanned.organization,
             old: row.stored.clone(),
             old_expires_at: row.expires_at,
             new,

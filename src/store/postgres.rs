@@ -85,21 +85,21 @@ mod sql {
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 2000";
 
     /// Locks the rows that it writes and skips those that another transaction has locked: it neither waits for the
-    /// application nor deadlocks with it. A row that changed since it was read no longer has the old text.
+    /// application nor deadlocks with it. A row that changed since it was read no longer has the old text; nor has one that
+    /// was transferred, so that the organization is still the one that was read with it.
     pub(super) const SWAP: &str = concat!(
         "WITH page AS (
              SELECT c.id, n.new_text, n.new_key
-               FROM unnest($2::uuid[], $3::text[], $4::timestamp[], $5::text[], $6::text[])
-                    AS n (integration_id, old_text, old_expires_at, new_text, new_key)
+               FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamp[], $6::text[], $7::text[])
+                    AS n (integration_id, organization_id, old_text, old_expires_at, new_text, new_key)
                JOIN integration_credentials AS c
                  ON c.integration_id = n.integration_id AND c.credential_data_encrypted = n.old_text
-               JOIN integrations AS i ON i.id = c.integration_id
               WHERE (c.encryption_key_id <> 'v1'
                      OR c.expires_at IS NOT DISTINCT FROM n.old_expires_at
                      OR n.old_expires_at IS NULL
                         AND c.expires_at NOT BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999')
                 AND n.new_key = ",
-        active_key_of_scope!(),
+        active_key_of_scope!("n.organization_id"),
         "
                 AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.id = $1 AND r.finished_at IS NULL)
                 FOR UPDATE OF c SKIP LOCKED)
@@ -262,12 +262,14 @@ async fn window_end(pool: &PgPool, from: Option<Cursor>, rows: u32) -> Result<Op
 
 async fn swap(pool: &PgPool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
     let mut integrations = Vec::with_capacity(swaps.len());
+    let mut organizations = Vec::with_capacity(swaps.len());
     let mut old = Vec::with_capacity(swaps.len());
     let mut old_expires_at = Vec::with_capacity(swaps.len());
     let mut new = Vec::with_capacity(swaps.len());
     let mut keys = Vec::with_capacity(swaps.len());
     for swap in swaps {
         integrations.push(Id::from(swap.integration));
+        organizations.push(Id::from(swap.organization));
         old.push(swap.old);
         old_expires_at.push(swap.old_expires_at.map(Time::from));
         new.push(swap.new);
@@ -280,6 +282,7 @@ async fn swap(pool: &PgPool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
         let written = sqlx::query_scalar::<_, Id>(sql::SWAP)
             .bind(run.0)
             .bind(integrations)
+            .bind(organizations)
             .bind(old)
             .bind(old_expires_at)
             .bind(new)

@@ -209,6 +209,7 @@ pub(crate) enum Rows {
 #[derive(Clone, Debug)]
 pub(crate) struct Swap {
     pub(crate) integration: IntegrationId,
+    pub(crate) organization: OrganizationId,
     pub(crate) old: String,
     pub(crate) old_expires_at: Option<Timestamp>,
     pub(crate) new: String,

@@ -1,14 +1,22 @@
 //! The statements that both dialects share, each with its one definition of "now", and the one definition of the
 //! active key of a row's scope. `$n` is a parameter on both.
 
-/// The active key of the scope of the integration `i`: the organization's own where it has one, else the shared.
+/// The active key of the scope of an organization, which is that of the integration `i` unless said otherwise: its own
+/// where it has one, else the shared.
 macro_rules! active_key_of_scope {
     () => {
-        "COALESCE(
+        $crate::store::sql::active_key_of_scope!("i.organization_id")
+    };
+    ($organization:literal) => {
+        concat!(
+            "COALESCE(
             (SELECT own.id FROM vault_data_keys AS own
-              WHERE own.organization_id = i.organization_id AND own.state = 'active'),
+              WHERE own.organization_id = ",
+            $organization,
+            " AND own.state = 'active'),
             (SELECT shared.id FROM vault_data_keys AS shared
               WHERE shared.organization_id IS NULL AND shared.state = 'active'))"
+        )
     };
 }
 pub(super) use active_key_of_scope;

@@ -11,7 +11,7 @@ use sqlx::sqlite::{
     SqliteTypeInfo, SqliteValueRef,
 };
 use sqlx::types::Json;
-use sqlx::{Decode, Encode, Row, Sqlite, SqliteConnection, Transaction, Type};
+use sqlx::{Decode, Encode, QueryBuilder, Row, Sqlite, SqliteConnection, Transaction, Type};
 use time::Duration;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -83,24 +83,32 @@ mod sql {
     pub(super) const WINDOW_END: &str =
         "SELECT rowid FROM integration_credentials WHERE rowid >= $1 ORDER BY rowid LIMIT 1 OFFSET $2";
 
-    /// SQLite has one writer: a row that changed since it was read no longer has the old text.
-    pub(super) const SWAP: &str = concat!(
-        "UPDATE integration_credentials AS c
-            SET credential_data_encrypted = n.value ->> 3, encryption_key_id = n.value ->> 4
-           FROM json_each($2) AS n
-           JOIN integrations AS i ON i.id = n.value ->> 0
-          WHERE c.integration_id = n.value ->> 0
-            AND c.credential_data_encrypted = n.value ->> 1
+    /// SQLite has one writer: a row that changed since it was read no longer has the old text, and nor has one that was
+    /// transferred, so that the organization is still the one that was read with it.
+    ///
+    /// Between its parts stand the rows, as VALUES with a parameter for each value: as JSON each row would be parsed once
+    /// for each of its values.
+    pub(super) const SWAP: [&str; 3] = [
+        "WITH n (integration_id, organization_id, old_text, old_expires_at, new_text, new_key) AS (",
+        concat!(
+            ")
+         UPDATE integration_credentials AS c
+            SET credential_data_encrypted = n.new_text, encryption_key_id = n.new_key
+           FROM n
+          WHERE c.integration_id = n.integration_id
+            AND c.credential_data_encrypted = n.old_text
             AND (c.encryption_key_id <> 'v1'
-                 OR c.expires_at IS n.value ->> 2
-                 OR n.value ->> 2 IS NULL
+                 OR c.expires_at IS n.old_expires_at
+                 OR n.old_expires_at IS NULL
                     AND c.expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
-            AND n.value ->> 4 = ",
-        active_key_of_scope!(),
-        "
-            AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.id = $1 AND r.finished_at IS NULL)
-         RETURNING integration_id"
-    );
+            AND n.new_key = ",
+            active_key_of_scope!("n.organization_id"),
+            "
+            AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.finished_at IS NULL AND r.id = "
+        ),
+        ")
+         RETURNING integration_id",
+    ];
 }
 
 /// The tables in an SQLite file.
@@ -245,21 +253,19 @@ async fn window_end(pool: &SqlitePool, from: Option<Cursor>, rows: u32) -> Resul
 }
 
 async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
-    let page: Vec<_> = swaps
-        .into_iter()
-        .map(|swap| {
-            (
-                swap.integration.to_string(),
-                swap.old,
-                swap.old_expires_at.map(Timestamp::as_microseconds),
-                swap.new,
-                swap.key.to_string(),
-            )
-        })
-        .collect();
-    let written = sqlx::query_scalar::<_, Id>(sql::SWAP)
-        .bind(run.0)
-        .bind(Json(page))
+    let [before, after, end] = sql::SWAP;
+    let mut statement = QueryBuilder::<Sqlite>::new(before);
+    statement.push_values(swaps, |mut row, swap| {
+        row.push_bind(Id::from(swap.integration))
+            .push_bind(Id::from(swap.organization))
+            .push_bind(swap.old)
+            .push_bind(swap.old_expires_at.map(Time::from))
+            .push_bind(swap.new)
+            .push_bind(swap.key.to_string());
+    });
+    statement.push(after).push_bind(run.0).push(end);
+    let written = statement
+        .build_query_scalar::<Id>()
         .fetch_all(pool)
         .await
         .map_err(|error| failure("writing a page of re-encrypted credentials", error))?;

@@ -340,6 +340,21 @@ impl Organization {
     }
 }
 
+#[cfg(feature = "bench")]
+impl Vault {
+    /// The stored text of a credential, and the key that it is under: a put without the database.
+    pub(crate) async fn seal_for_bench(
+        &self,
+        organization: OrganizationId,
+        integration: IntegrationId,
+        credential: &Credential,
+    ) -> Result<(String, String)> {
+        let key = self.0.keyring.sealing_key(On::Pool, organization).await?;
+        let row = seal(&key, organization, integration, credential)?;
+        Ok((row.stored, row.key.to_string()))
+    }
+}
+
 impl fmt::Debug for Organization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Organization").field(&self.id).finish()

@@ -1,0 +1,175 @@
+//! A table full of tokens, and what is done to it besides.
+
+use std::time::{Duration, Instant};
+
+use credvault::Vault;
+use credvault::bench::{SealedToken, sealed_tokens};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{PgPool, SqlitePool};
+
+use super::common::{Dialect, KeyFiles, TestDatabase};
+
+/// Rows inserted by one statement.
+const INSERTED_AT_ONCE: u32 = 10_000;
+
+/// A vault with tokens, and a pool of the bench's own beside it.
+pub(super) struct Table {
+    pub(super) vault: Vault,
+    pub(super) pool: Pool,
+    pub(super) rows: u32,
+    pub(super) tokens: Vec<(uuid::Uuid, uuid::Uuid)>,
+    pub(super) database: TestDatabase,
+    pub(super) keys: KeyFiles,
+}
+
+pub(super) enum Pool {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+impl Table {
+    pub(super) async fn fill(dialect: Dialect, rows: u32) -> Self {
+        let database = TestDatabase::create(dialect).await;
+        let keys = KeyFiles::new();
+        let vault = database.create_vault(&keys.generate("master.key")).await;
+        let pool = match dialect {
+            Dialect::Postgres => {
+                Pool::Postgres(PgPoolOptions::new().connect(database.url()).await.expect("no connection"))
+            }
+            Dialect::Sqlite => {
+                Pool::Sqlite(SqlitePoolOptions::new().connect(database.url()).await.expect("no connection"))
+            }
+        };
+        let mut tokens = Vec::new();
+        for at in (0..rows).step_by(INSERTED_AT_ONCE as usize) {
+            let more = sealed_tokens(&vault, INSERTED_AT_ONCE.min(rows - at)).await.expect("they are sealed");
+            tokens.extend(more.iter().map(|token| (token.organization, token.integration)));
+            insert(&pool, more).await;
+        }
+        Self { vault, pool, rows, tokens, database, keys }
+    }
+
+    /// Takes away what an update left behind.
+    pub(super) async fn vacuum(&self) {
+        match &self.pool {
+            Pool::Postgres(pool) => {
+                sqlx::raw_sql("VACUUM ANALYZE integration_credentials")
+                    .execute(pool)
+                    .await
+                    .expect("it vacuums");
+            }
+            Pool::Sqlite(pool) => {
+                sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await.expect("it checkpoints");
+            }
+        }
+    }
+
+    /// One statement that writes another key id and the text anew, to its commit; then one that puts the ids back.
+    pub(super) async fn plain_update(&self) -> Duration {
+        const TO: &str = "UPDATE integration_credentials
+                SET credential_data_encrypted = credential_data_encrypted || '', encryption_key_id = 'v1'";
+        let back = format!("UPDATE integration_credentials SET encryption_key_id = '{}'", self.key().await);
+        let start = Instant::now();
+        let done = self.execute(TO).await;
+        let took = start.elapsed();
+        assert_eq!(done, u64::from(self.rows));
+        self.execute(&back).await;
+        took
+    }
+
+    /// The key that all rows are under.
+    async fn key(&self) -> String {
+        let keys = self.vault.keys().list().await.expect("they are listed");
+        let key =
+            keys.iter().find(|key| key.rows == u64::from(self.rows)).expect("all rows are under one key");
+        key.id.to_string()
+    }
+
+    async fn execute(&self, sql: &str) -> u64 {
+        let sql = sqlx::AssertSqlSafe(sql);
+        match &self.pool {
+            Pool::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(|done| done.rows_affected()),
+            Pool::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(|done| done.rows_affected()),
+        }
+        .expect("it is updated")
+    }
+
+    /// Reads and stores tokens again, one after the other, as a service would that had no rotation.
+    pub(super) async fn save_one_by_one(&self, count: u32) -> Duration {
+        let start = Instant::now();
+        for (organization, integration) in self.tokens.iter().take(count as usize) {
+            let organization = self.vault.organization(*organization);
+            let stored = organization.get(*integration).await.expect("it is read").expect("it is there");
+            organization
+                .update(*integration, &stored.revision, &stored.credential)
+                .await
+                .expect("it is written");
+        }
+        start.elapsed()
+    }
+}
+
+async fn insert(pool: &Pool, tokens: Vec<SealedToken>) {
+    match pool {
+        Pool::Postgres(pool) => {
+            let (mut organizations, mut integrations, mut stored, mut keys) =
+                (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for token in tokens {
+                organizations.push(token.organization);
+                integrations.push(token.integration);
+                stored.push(token.stored);
+                keys.push(token.key);
+            }
+            sqlx::query(
+                "INSERT INTO integrations (id, organization_id, user_id, connector_type, status)
+                 SELECT i, o, o, 'github', 'active' FROM unnest($1::uuid[], $2::uuid[]) AS t (i, o)",
+            )
+            .bind(&integrations)
+            .bind(&organizations)
+            .execute(pool)
+            .await
+            .expect("they are inserted");
+            sqlx::query(
+                "INSERT INTO integration_credentials
+                        (id, integration_id, credential_type, credential_data_encrypted, encryption_key_id)
+                 SELECT gen_random_uuid(), i, 'token', s, k
+                   FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (i, s, k)",
+            )
+            .bind(&integrations)
+            .bind(&stored)
+            .bind(&keys)
+            .execute(pool)
+            .await
+            .expect("they are inserted");
+        }
+        Pool::Sqlite(pool) => {
+            let mut transaction = pool.begin().await.expect("no transaction");
+            for token in tokens {
+                let (integration, organization) =
+                    (token.integration.to_string(), token.organization.to_string());
+                sqlx::query(
+                    "INSERT INTO integrations (id, organization_id, user_id, connector_type, status)
+                     VALUES ($1, $2, $2, 'github', 'active')",
+                )
+                .bind(&integration)
+                .bind(&organization)
+                .execute(&mut *transaction)
+                .await
+                .expect("it is inserted");
+                sqlx::query(
+                    "INSERT INTO integration_credentials
+                            (id, integration_id, credential_type, credential_data_encrypted, encryption_key_id)
+                     VALUES ($1, $1, 'token', $2, $3)",
+                )
+                .bind(&integration)
+                .bind(&token.stored)
+                .bind(&token.key)
+                .execute(&mut *transaction)
+                .await
+                .expect("it is inserted");
+            }
+            transaction.commit().await.expect("it commits");
+        }
+    }
+}
