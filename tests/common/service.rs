@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use credvault::provider::KeyFile;
 use credvault::{
-    Credential, CredentialType, ExposeSecret, IntegrationId, OrganizationId, Rotation, RotationEvent,
-    RotationReport, Vault, VaultBuilder,
+    Credential, CredentialType, DataKeySummary, ExposeSecret, IntegrationId, OrganizationId, Rotation,
+    RotationEvent, RotationReport, Vault, VaultBuilder,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -171,6 +171,24 @@ impl Service {
         assert_eq!(self.rows_under_other_keys().await, 0);
         assert_eq!(vault.exact_status().await.unwrap().stale_rows, 0);
         assert_eq!(self.count("SELECT count(*) FROM vault_data_keys WHERE state = 'pre-active'").await, 0);
+    }
+
+    /// What holds of the keys at every moment, whatever was cut off: a scope has one active key, every row's key is there,
+    /// and none that is called unused has a row.
+    pub async fn assert_keys_hold(&self, vault: &Vault) {
+        let several = "SELECT count(*) FROM (SELECT 1 FROM vault_data_keys WHERE state = 'active'
+                                              GROUP BY organization_id HAVING count(*) > 1) AS scopes";
+        assert_eq!(self.count(several).await, 0, "a scope has several active keys");
+        let shared =
+            "SELECT count(*) FROM vault_data_keys WHERE state = 'active' AND organization_id IS NULL";
+        assert_eq!(self.count(shared).await, 1, "there is no active shared key");
+        let lost = "SELECT count(*) FROM integration_credentials AS c
+                      LEFT JOIN vault_key_material AS m ON m.data_key_id = c.encryption_key_id
+                     WHERE m.data_key_id IS NULL";
+        assert_eq!(self.count(lost).await, 0, "a row names a key whose material is gone");
+        let keys = vault.keys().list().await.unwrap();
+        let unused = |key: &&DataKeySummary| key.unused_since.is_some() && key.rows + key.other_rows > 0;
+        assert_eq!(keys.iter().find(unused).map(|key| key.id), None, "a key that is called unused has rows");
     }
 }
 

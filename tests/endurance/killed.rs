@@ -1,0 +1,87 @@
+//! A rotation that is killed at any moment is finished by the next, and no token is lost.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use credvault::{ExposeSecret, IntegrationId};
+
+use crate::common::service::{Service, Tenant, assert_sound, first_token, random_below};
+use crate::common::{self, Dialect, TestDatabase, on_both_stores};
+use crate::rotator::Rotator;
+
+const KILLS: u32 = 100;
+const ROWS: usize = 300;
+/// Rows on a page: a rotation is long enough to be hit, and short enough to be run so often.
+const PAGE_ROWS: u32 = 10;
+
+/// Every token is as it was stored, for a process that has just been opened, and no key is in two minds.
+async fn assert_nothing_is_lost(service: &Service, tenants: &[Tenant]) {
+    let vault = service.open().await;
+    let mut expected: HashMap<IntegrationId, String> =
+        tenants.iter().map(|tenant| (tenant.integration, first_token(*tenant))).collect();
+    let mut credentials = vault.credentials();
+    while let Some(entry) = credentials.next().await.unwrap() {
+        let stored = entry.stored.unwrap();
+        let token = stored.credential.field("access_token").unwrap().expose_secret().to_owned();
+        assert_eq!(expected.remove(&entry.integration_id), Some(token));
+    }
+    assert!(expected.is_empty(), "gone: {expected:?}");
+    service.assert_keys_hold(&vault).await;
+    vault.close().await;
+    if service.database.dialect() == Dialect::Sqlite {
+        let check = service.database.fetch_one_text("PRAGMA integrity_check").await;
+        assert_eq!(check.as_deref(), Some("ok"));
+    }
+}
+
+async fn a_rotation_killed_at_any_moment_is_finished_by_the_next(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, ROWS).await;
+    vault.close().await;
+    let made = async || service.count("SELECT count(*) FROM vault_data_keys WHERE id <> 'v1'").await - 1;
+    let runs = async |how: &str| {
+        service.count(&format!("SELECT count(*) FROM vault_rotation_runs WHERE {how}")).await
+    };
+
+    // What a kill's moment is drawn from: all of a rotation, and a little more.
+    let began = Instant::now();
+    let (status, stderr) = Rotator::start(&service, PAGE_ROWS).end().await;
+    assert!(status.success(), "{stderr}");
+    let whole = began.elapsed();
+    let (mut hits, mut half_done) = (0, 0);
+    let testing = Instant::now();
+    for kill in 0..KILLS {
+        let rotator = Rotator::start(&service, PAGE_ROWS);
+        // One in each hundredth of it, in an order that is no order.
+        let part = f64::from(kill * 37 % KILLS) + random_below(1_000) as f64 / 1_000.0;
+        tokio::time::sleep(whole.mul_f64(part / f64::from(KILLS))).await;
+        rotator.kill(&service).await;
+
+        hits += runs("finished_at IS NULL").await;
+        let left = service.rows_under_other_keys().await;
+        half_done += u64::from((1..ROWS as u64).contains(&left));
+        assert_nothing_is_lost(&service, &tenants).await;
+        // Those that are killed one after another bring the first of them to its end, by one key.
+        let (made, complete) = (made().await, runs("outcome = 'complete'").await);
+        assert!(
+            made <= complete + 1,
+            "{made} keys made by {complete} rotations that ended, and one that did not"
+        );
+        service.expire_lease().await;
+    }
+    println!(
+        "{KILLS} kills within {whole:?}: {hits} hit a running job, {half_done} in the midst of the rows; {:?}",
+        testing.elapsed()
+    );
+    assert!(hits >= u64::from(KILLS / 3), "only {hits} of {KILLS} kills hit a running job");
+
+    let (status, stderr) = Rotator::start(&service, PAGE_ROWS).end().await;
+    assert!(status.success(), "{stderr}");
+    assert_eq!(made().await, runs("outcome = 'complete'").await);
+    assert_nothing_is_lost(&service, &tenants).await;
+    let vault = service.open().await;
+    service.assert_all_current(&vault).await;
+    assert_sound(&vault).await;
+}
+
+on_both_stores!(a_rotation_killed_at_any_moment_is_finished_by_the_next);
