@@ -27,9 +27,9 @@ impl std::error::Error for DatabaseFailure {}
 
 /// SQLSTATEs after which the same call may succeed: serialization failure, deadlock, lock not available,
 /// statement cancelled by a time limit, a server that is starting, stopping or full, and a connection that it ended for
-/// being idle (a pooled one learns of it at its next use).
-const RETRYABLE_SQLSTATES: [&str; 10] =
-    ["40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "53300", "08006"];
+/// being idle, within a transaction or not (a pooled one learns of it at its next use).
+const RETRYABLE_SQLSTATES: [&str; 11] =
+    ["25P03", "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "53300", "08006"];
 
 /// SQLite's primary result codes after which the same call may succeed: BUSY, LOCKED, and PROTOCOL, a lost race for the
 /// write-ahead log.

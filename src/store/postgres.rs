@@ -80,9 +80,22 @@ mod sql {
     pub(super) const WINDOW_END: &str =
         "SELECT id FROM integration_credentials WHERE id >= $1 ORDER BY id LIMIT 1 OFFSET $2";
 
-    /// Begins a page's transaction, which the server ends by itself before it lasts longer than any may.
-    pub(super) const BEGIN_PAGE: &str =
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 2000";
+    /// Begins a transaction that takes each statement's own snapshot, whatever the role's default. The server ends it
+    /// by itself if nothing is heard for five seconds between two statements: a process that stands still, or whose host
+    /// is gone, keeps nobody from the rows for longer.
+    macro_rules! begin {
+        ($and:literal) => {
+            concat!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000",
+                $and
+            )
+        };
+    }
+
+    pub(super) const BEGIN: &str = begin!("");
+
+    /// Begins a page's transaction, whose statement the server ends before it lasts longer than any may.
+    pub(super) const BEGIN_PAGE: &str = begin!("; SET LOCAL statement_timeout = 2000");
 
     /// Locks the rows that it writes and skips those that another transaction has locked: it neither waits for the
     /// application nor deadlocks with it. A row that changed since it was read no longer has the old text; nor has one that
@@ -194,9 +207,8 @@ impl PostgresStore {
     }
 }
 
-/// Begins a transaction that takes each statement's own snapshot, whatever the role's default.
 async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
-    pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await
+    pool.begin_with(sql::BEGIN).await
 }
 
 /// Migrates on a connection of its own: one that fails keeps the migrator's lock.

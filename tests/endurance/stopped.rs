@@ -1,8 +1,10 @@
 //! A rotation that stands still for longer than its lease changes nothing any more.
 
-use crate::common::service::{Service, first_token, read};
+use std::time::Duration;
+
+use crate::common::service::{Service, first_token, put, read};
 use crate::common::{self, Dialect, TestDatabase, on_both_stores};
-use crate::rotator::{Rotator, wait_until};
+use crate::rotator::{APPLICATION, Rotator, wait_until};
 
 const ROWS: usize = 200;
 const PAGE_ROWS: u32 = 5;
@@ -51,3 +53,45 @@ async fn a_process_that_stood_still_for_longer_than_its_lease_changes_nothing(da
 }
 
 on_both_stores!(a_process_that_stood_still_for_longer_than_its_lease_changes_nothing);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stands_still_within_a_page_soon_holds_no_row() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 3).await;
+    // A page's statement takes its time, in which the process is stopped: it has written, and does not commit.
+    let when = "AFTER UPDATE OF credential_data_encrypted ON integration_credentials";
+    service.add_trigger("linger", when, "PERFORM pg_sleep(1);").await;
+    let rotator = Rotator::start(&service, 1);
+    let sessions = |state: &str| {
+        format!(
+            "SELECT count(*) FROM pg_stat_activity
+              WHERE datname = current_database() AND application_name = '{APPLICATION}' AND {state}"
+        )
+    };
+    let count = async |state: &str| service.count(&sessions(state)).await;
+    wait_until("a page is written", async || count("wait_event = 'PgSleep'").await == 1).await;
+    rotator.stop();
+    wait_until("it is written", async || count("state = 'idle in transaction'").await == 1).await;
+    service.database.execute("DROP TRIGGER linger ON integration_credentials").await;
+
+    let writes = async {
+        for tenant in &tenants {
+            put(&vault, *tenant, "written meanwhile").await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), writes)
+        .await
+        .expect("writers wait for a process that stands still");
+    service.expire_lease().await;
+    let (status, stderr) = Rotator::start(&service, 500).end().await;
+    assert!(status.success(), "{stderr}");
+
+    rotator.go_on();
+    let (status, stderr) = rotator.end().await;
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("has lost its lease to another process"), "{stderr}");
+    for tenant in tenants {
+        assert_eq!(read(&vault, tenant).await.unwrap(), "written meanwhile");
+    }
+    service.assert_all_current(&vault).await;
+}
