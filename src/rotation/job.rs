@@ -22,7 +22,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, OrganizationId};
 use crate::keyring::Keyring;
-use crate::store::{DataKeyRow, Destruction, KeyState, Phase, Range, Rows, RunId, RunKind, Store};
+use crate::store::{DataKeyRow, Destruction, KeyState, Phase, Range, Rows, RunId, RunKind, RunRow, Store};
 
 /// How long a rotation that is asked to stop has to end a page: longer than a page's statement may take.
 const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
@@ -33,8 +33,9 @@ const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often it is asked whether the lease has become free.
 const LEASE_POLL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How many runs are looked through for the rotation before this one: rewraps may have come between.
-const RUNS_LOOKED_THROUGH: u32 = 50;
+/// How many runs are looked through for the first of forced rotations that did not come to their end: more than anybody
+/// cuts off, one after the other.
+const RUNS_LOOKED_THROUGH: u32 = 1_000;
 
 /// A rotation with all that was asked of it.
 pub(super) struct Job {
@@ -92,8 +93,7 @@ struct Running {
 impl Job {
     pub(super) async fn plan(&self) -> Result<RotationPlan> {
         let store = self.store.as_ref();
-        let force_since = self.force_since().await?;
-        let due = self.due_keys(force_since).await?;
+        let due = self.due_keys().await?;
         let usage = Usage::count(store).await?;
         Ok(RotationPlan {
             rows: usage.stale + due.iter().map(|key| usage.rows_under(key.id)).sum::<u64>(),
@@ -126,7 +126,8 @@ impl Job {
         tracing::warn!("the database did not answer in time: the page under way is left to it");
         let report = self.stopped_report(&running);
         if let Some(lease) = running.lease.get() {
-            let end = lease.end(Ok(report.clone()), |_| (report.outcome.as_str(), report.counts()));
+            let counts = self.with_request(report.counts());
+            let end = lease.end(Ok(report.clone()), |_| (report.outcome.as_str(), counts));
             // The lease expires otherwise.
             let _ = timeout(END_GRACE, end).await;
         }
@@ -134,11 +135,15 @@ impl Job {
     }
 
     async fn work(&self, running: &Running) -> Result<RotationReport> {
-        let force_since = self.force_since().await?;
-        let base = json!({ "force_since": force_since.map(Timestamp::as_microseconds) });
         let lease = loop {
-            let taken =
-                Lease::take(&self.store, &self.clock, RunKind::Rotate, &self.owner, base.clone()).await?;
+            let taken = Lease::take(
+                &self.store,
+                &self.clock,
+                RunKind::Rotate,
+                &self.owner,
+                self.with_request(json!({})),
+            )
+            .await?;
             match (taken, self.busy) {
                 (Taken::Ours(lease), _) => break Arc::new(lease),
                 (Taken::HeldBy(outcome), Busy::Ends) => return Ok(RotationReport::new(outcome)),
@@ -156,31 +161,31 @@ impl Job {
         // It is set once.
         let _ = running.lease.set(Arc::clone(&lease));
         self.listener.hear(RotationEvent::Began { run: lease.run().0 });
-        let result = self.run_leased(running, &lease, force_since).await;
+        let result = self.run_leased(running, &lease).await;
         let summary = |report: Option<&RotationReport>| {
             let (outcome, counts) =
                 report.map_or(("failed", json!({})), |report| (report.outcome.as_str(), report.counts()));
-            (outcome, with(base, counts))
+            (outcome, self.with_request(counts))
         };
         lease.end(result, summary).await
     }
 
-    async fn run_leased(
-        &self,
-        running: &Running,
-        lease: &Arc<Lease>,
-        force_since: Option<Timestamp>,
-    ) -> Result<RotationReport> {
+    /// What a run's row says besides its counts.
+    fn with_request(&self, counts: Value) -> Value {
+        with(counts, json!({ "forced": matches!(self.due, Due::All) }))
+    }
+
+    async fn run_leased(&self, running: &Running, lease: &Arc<Lease>) -> Result<RotationReport> {
         let store = self.store.as_ref();
         // A process that lacks a master key is at fault, not the rows whose data key it wraps.
         self.keyring.master_keys().unlock_all(store).await?;
-        let new_keys = self.switch_due_keys(lease.run(), force_since).await?;
+        let new_keys = self.switch_due_keys(lease.run()).await?;
         // It is set once.
         let _ = running.new_keys.set(new_keys.clone());
         drain::capture(store, lease).await?;
 
         let listed = store.quarantined().await?;
-        let sweeper = Arc::new(self.sweeper(running, lease, force_since).await?);
+        let sweeper = Arc::new(self.sweeper(running, lease).await?);
         // As above.
         let _ = running.sweeper.set(Arc::clone(&sweeper));
         let end = sweep_until_nothing_is_left(store, &sweeper, &self.listener, self.max_wait).await?;
@@ -232,12 +237,7 @@ impl Job {
     }
 
     /// What re-encrypts, at the speed that was asked for.
-    async fn sweeper(
-        &self,
-        running: &Running,
-        lease: &Arc<Lease>,
-        force_since: Option<Timestamp>,
-    ) -> Result<Sweeper> {
+    async fn sweeper(&self, running: &Running, lease: &Arc<Lease>) -> Result<Sweeper> {
         let stale = Usage::estimate(self.store.as_ref()).await?.stale;
         let pages = Reencryption::new(
             Arc::clone(&self.store),
@@ -251,7 +251,7 @@ impl Job {
             Speed::Workers(workers) => (Pace::Free, workers),
             Speed::RowsPerSecond(rows) => (Pace::limited(rows), 1),
         };
-        let base = json!({ "force_since": force_since.map(Timestamp::as_microseconds) });
+        let base = self.with_request(json!({}));
         let counts = move |pages: &Reencryption| {
             let progress = pages.progress();
             with(base.clone(), json!({ "re_encrypted": progress.re_encrypted, "stale": progress.stale }))
@@ -317,24 +317,25 @@ impl Job {
         Ok(unused)
     }
 
-    /// Before when a key must have been activated to be replaced by force: now; or when a forced rotation began that
-    /// did not come to its end, which this one then brings to it.
+    /// Before when a key must have been activated to be replaced by force: when this run began; or the first of those
+    /// before it, one after the other, that were forced and did not come to their end, which this one then brings to it.
+    /// Asked with the lease held: until then another run may come to its end.
     async fn force_since(&self) -> Result<Option<Timestamp>> {
         let Due::All = self.due else { return Ok(None) };
         let runs = self.store.runs(RUNS_LOOKED_THROUGH).await?;
-        let last = runs.iter().find(|run| run.kind == RunKind::Rotate.as_str());
-        let unfinished = last.filter(|run| !matches!(run.outcome.as_deref(), Some("complete" | "findings")));
-        let since = unfinished
-            .and_then(|run| run.counts.get("force_since")?.as_i64())
-            .and_then(Timestamp::from_microseconds);
-        match since {
-            Some(since) => Ok(Some(since)),
+        let unfinished = |run: &&RunRow| {
+            run.counts.get("forced") == Some(&Value::Bool(true))
+                && !matches!(run.outcome.as_deref(), Some("complete" | "findings"))
+        };
+        let rotations = runs.iter().filter(|run| run.kind == RunKind::Rotate.as_str());
+        match rotations.take_while(unfinished).last() {
+            Some(run) => Ok(Some(run.started_at)),
             None => self.store.now(self.clock.offset()).await.map(Some),
         }
     }
 
     /// The active keys that are to be replaced.
-    async fn due_keys(&self, force_since: Option<Timestamp>) -> Result<Vec<DataKeyRow>> {
+    async fn due_keys(&self) -> Result<Vec<DataKeyRow>> {
         let store = self.store.as_ref();
         let keys: Vec<_> = store.data_keys().await?.into_iter().flatten().collect();
         if let Some(organization) = self.organization {
@@ -349,6 +350,7 @@ impl Job {
                 ));
             }
         }
+        let force_since = self.force_since().await?;
         let now = store.now(self.clock.offset()).await?;
         let is_due = |key: &DataKeyRow| {
             let activated = key.activated_at.unwrap_or(key.created_at);
@@ -367,10 +369,10 @@ impl Job {
     }
 
     /// Makes, checks and switches to a new key for each scope that is due; gives the new keys.
-    async fn switch_due_keys(&self, run: RunId, force_since: Option<Timestamp>) -> Result<Vec<DataKeyId>> {
+    async fn switch_due_keys(&self, run: RunId) -> Result<Vec<DataKeyId>> {
         let (store, clock) = (self.store.as_ref(), self.clock.as_ref());
         let mut new_keys = finish_pre_active(store, &self.keyring, clock, Some(run)).await?;
-        for key in self.due_keys(force_since).await? {
+        for key in self.due_keys().await? {
             let id = new_data_key(store, &self.keyring, key.organization).await?;
             activate(store, clock, id, key.organization, Some(run)).await?;
             new_keys.push((id, key.organization));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use credvault::{ErrorKind, Outcome};
+use credvault::{ErrorKind, Outcome, RotationEvent};
 
 use crate::common::service::{Halted, Service, first_token, read};
 use crate::common::{self, TestDatabase, on_both_stores};
@@ -25,6 +25,27 @@ async fn a_second_run_is_told_who_holds_the_lease(database: TestDatabase) {
 
     assert_eq!(halted.finish().await.unwrap().outcome, Outcome::Complete);
     assert_eq!(elsewhere.rotation().run().await.unwrap().outcome, Outcome::Complete);
+    service.assert_all_current(&vault).await;
+}
+
+async fn a_forced_rotation_that_waited_for_another_replaces_its_key(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    service.add_tenants_with_tokens(&vault, 4).await;
+    let halted = Halted::after_first_page(vault.rotation().force().batch_size(2).unwrap()).await;
+    let (waits, waiting) = tokio::sync::oneshot::channel::<()>();
+    let waits = std::sync::Mutex::new(Some(waits));
+    let second = service.open().await.rotation().force().wait_for_lease().on_event(move |event| {
+        if let RotationEvent::WaitingForLease { .. } = event {
+            drop(waits.lock().unwrap().take());
+        }
+    });
+    let second = tokio::spawn(second.run());
+    // It was asked for before the first one came to its end, and is none that goes on with it.
+    waiting.await.unwrap_err();
+    let first = halted.finish().await.unwrap();
+    let report = second.await.unwrap().unwrap();
+    assert_eq!((report.outcome, report.new_keys.len(), report.re_encrypted), (Outcome::Complete, 1, 4));
+    assert_ne!(report.new_keys, first.new_keys);
     service.assert_all_current(&vault).await;
 }
 
@@ -71,6 +92,7 @@ async fn a_run_that_lost_its_lease_since_it_renewed_it_writes_nothing(database: 
 
 on_both_stores!(
     a_second_run_is_told_who_holds_the_lease,
+    a_forced_rotation_that_waited_for_another_replaces_its_key,
     a_run_that_stood_still_loses_its_lease,
     a_run_that_lost_its_lease_since_it_renewed_it_writes_nothing,
 );
