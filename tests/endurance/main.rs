@@ -8,3 +8,4 @@ mod common;
 mod killed;
 mod rotator;
 mod stopped;
+mod writers;
