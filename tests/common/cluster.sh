@@ -1,7 +1,8 @@
 # Holds a throw-away PostgreSQL server for as long as its standard input stays open, then removes all of it.
 # Whatever ends the test process, a kill included, closes that pipe.
 #
-# cluster.sh BINARIES FOLDER SETTING…; prints "ready", or why the server did not start.
+# cluster.sh BINARIES FOLDER SETTING…; prints "ready", or why the server did not start. On a line "kill" it kills all of
+# the server and prints "killed"; on "start" it starts it again and prints "ready".
 bin=$1
 folder=$2
 shift 2
@@ -22,12 +23,36 @@ for setting in "$@"; do
     settings="$settings -c $setting"
 done
 
+start() {
+    $as_user "$bin/pg_ctl" -w -D "$folder/data" -l "$folder/server.log" -o "$settings" start >>"$folder/log" 2>&1
+}
+
 cd "$folder" || exit 1
 if $as_user "$bin/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D "$folder/data" >"$folder/log" 2>&1 &&
-    $as_user "$bin/pg_ctl" -w -D "$folder/data" -l "$folder/server.log" -o "$settings" start >>"$folder/log" 2>&1
+    start
 then
     echo ready
-    cat >/dev/null
+    while read -r command; do
+        case $command in
+        kill)
+            read -r postmaster <"$folder/data/postmaster.pid"
+            # It stands still, so that it starts no other process while its own are listed.
+            kill -STOP "$postmaster"
+            of_server=$(grep -ls "^PPid:[[:space:]]*$postmaster\$" /proc/[0-9]*/status | cut -d / -f 3)
+            # shellcheck disable=SC2086 # a word each; one may have ended meanwhile
+            kill -KILL "$postmaster" $of_server 2>/dev/null
+            for process in $postmaster $of_server; do
+                while grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$process/status"; do sleep 0.01; done
+            done
+            # Where nobody asks for the end of an orphan, its number stays taken, and the server would think it runs.
+            rm -f "$folder/data/postmaster.pid" "$folder"/.s.PGSQL.*.lock
+            echo killed
+            ;;
+        start)
+            if start; then echo ready; else cat "$folder/log" "$folder/server.log"; fi
+            ;;
+        esac
+    done
     $as_user "$bin/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null 2>&1
 else
     cat "$folder/log" "$folder/server.log" 2>/dev/null

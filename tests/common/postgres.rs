@@ -1,10 +1,10 @@
 //! A throw-away PostgreSQL server per test process, started by the first test that wants a database.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -101,6 +101,31 @@ impl TlsServer {
     }
 }
 
+/// A server of one test's own that can be killed and started again, as careful with its files as one in production.
+pub struct KillableServer(Cluster);
+
+impl KillableServer {
+    pub fn start() -> Self {
+        let careful =
+            |_: &Path| ["listen_addresses=''", "fsync=on", "full_page_writes=on"].map(str::to_owned).to_vec();
+        Self(Cluster::start(careful).unwrap_or_else(|why| panic!("{why}")))
+    }
+
+    pub async fn create_database(&self) -> Database {
+        self.0.create_database().await
+    }
+
+    /// Kills all of the server's processes.
+    pub fn kill(&mut self) {
+        self.0.order("kill", "killed");
+    }
+
+    /// Starts it again; it recovers what was committed.
+    pub fn start_again(&mut self) {
+        self.0.order("start", "ready");
+    }
+}
+
 /// Writes `ca.crt`, `server.crt`, `server.key` and `other-ca.crt` to `folder`.
 fn certify(folder: &Path) {
     let authority = |name: &str| {
@@ -129,7 +154,8 @@ fn certify(folder: &Path) {
 struct Cluster {
     folder: PathBuf,
     /// `cluster.sh`, which stops the server when this process is gone, and with it the pipe to its input.
-    _supervisor: Child,
+    supervisor: Child,
+    answer: BufReader<ChildStdout>,
 }
 
 impl Cluster {
@@ -163,10 +189,18 @@ impl Cluster {
         let mut first = String::new();
         answer.read_line(&mut first).unwrap();
         if first == "ready\n" {
-            return Ok(Self { folder, _supervisor: supervisor });
+            return Ok(Self { folder, supervisor, answer });
         }
         answer.read_to_string(&mut first).unwrap();
         Err(format!("PostgreSQL did not start: {first}"))
+    }
+
+    /// Has the supervisor do something, which it does if it answers so.
+    fn order(&mut self, what: &str, expected: &str) {
+        writeln!(self.supervisor.stdin.as_mut().unwrap(), "{what}").unwrap();
+        let mut answer = String::new();
+        self.answer.read_line(&mut answer).unwrap();
+        assert_eq!(answer.trim_end(), expected);
     }
 
     fn url(&self, database: &str) -> String {

@@ -7,5 +7,7 @@ mod common;
 
 mod killed;
 mod rotator;
+#[cfg(target_os = "linux")]
+mod server_killed;
 mod stopped;
 mod writers;
