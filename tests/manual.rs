@@ -4,27 +4,12 @@
 
 mod common;
 
+use common::roles::Role;
 use common::service::{Service, first_token, read};
 use common::{Dialect, TestDatabase};
 use credvault::provider::KeyFile;
 use credvault::{Credential, CredentialType, ErrorKind, Outcome, Vault};
 use sqlx::Connection;
-use uuid::Uuid;
-
-/// A role with the rights that the page gives a service, and the URL to connect as it.
-async fn service_role(database: &TestDatabase) -> String {
-    let TestDatabase::Postgres(postgres) = database else { panic!("roles are PostgreSQL's") };
-    let role = format!("service_{}", Uuid::new_v4().simple());
-    database
-        .execute(&format!(
-            "CREATE ROLE {role} LOGIN;
-             GRANT SELECT, INSERT, UPDATE, DELETE ON integration_credentials TO {role};
-             GRANT SELECT, UPDATE, INSERT ON integrations TO {role};
-             GRANT SELECT ON vault_identity, vault_master_keys, vault_data_keys, vault_key_material TO {role};"
-        ))
-        .await;
-    postgres.url_as(&role)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_with_the_documented_rights_does_all_that_services_do() {
@@ -37,7 +22,8 @@ async fn a_service_with_the_documented_rights_does_all_that_services_do() {
     let owner = owner.create_if_missing().build().await.unwrap();
     let (from, to) = (database.add_organization().await, database.add_organization().await);
 
-    let url = service_role(&database).await;
+    let TestDatabase::Postgres(postgres) = &database else { panic!("roles are PostgreSQL's") };
+    let url = Role::service(postgres).await.url;
     let service = Vault::open(&url, &key).await.unwrap();
     let organization = service.organization(from);
     let integration = organization.ensure_integration("github").await.unwrap();

@@ -12,6 +12,7 @@
 
 pub mod legacy;
 pub mod postgres;
+pub mod roles;
 pub mod schema;
 pub mod service;
 pub mod slow_link;

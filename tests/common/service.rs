@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use credvault::provider::KeyFile;
 use credvault::{
-    Credential, CredentialType, DataKeySummary, ExposeSecret, IntegrationId, OrganizationId, Rotation,
-    RotationEvent, RotationReport, Vault, VaultBuilder,
+    Credential, CredentialType, DataKeyId, DataKeySummary, ExposeSecret, IntegrationId, KeyState,
+    OrganizationId, Rotation, RotationEvent, RotationReport, Vault, VaultBuilder,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -44,14 +44,21 @@ impl Service {
     }
 
     pub fn builder(&self, keys: &[&str]) -> VaultBuilder {
-        keys.iter().fold(Vault::builder().url(self.database.url()), |builder, name| {
-            builder.master_key(&self.key(name)).unwrap()
-        })
+        self.with_keys(Vault::builder().url(self.database.url()), keys)
+    }
+
+    fn with_keys(&self, builder: VaultBuilder, keys: &[&str]) -> VaultBuilder {
+        keys.iter().fold(builder, |builder, name| builder.master_key(&self.key(name)).unwrap())
     }
 
     /// The vault as another process would open it, with both key files.
     pub async fn open(&self) -> Vault {
         self.builder(&["first", "second"]).build().await.unwrap()
+    }
+
+    /// The same in the place that a builder names, such as the database as another role.
+    pub async fn open_by(&self, builder: VaultBuilder) -> Vault {
+        self.with_keys(builder, &["first", "second"]).build().await.unwrap()
     }
 
     /// New organizations, each with an integration with GitHub.
@@ -81,6 +88,25 @@ impl Service {
             put(vault, *tenant, &first_token(*tenant)).await;
         }
         tenants
+    }
+
+    /// The same for many, in one transaction.
+    pub async fn add_many_tenants_with_tokens(&self, vault: &Vault, count: usize) -> Vec<Tenant> {
+        let tenants = self.add_tenants(count).await;
+        let mut connection = self.database.connect().await;
+        connection.begin().await;
+        for tenant in &tenants {
+            let organization = vault.organization(tenant.organization);
+            let token = token(&first_token(*tenant));
+            organization.put_in(connection.lend(), tenant.integration, &token).await.unwrap();
+        }
+        connection.execute("COMMIT").await;
+        tenants
+    }
+
+    /// The key that a tenant's row is under, by its column.
+    pub async fn key_of(&self, tenant: Tenant) -> DataKeyId {
+        self.database.raw_row(tenant.integration).await.unwrap().key_column.parse().unwrap()
     }
 
     /// The stored text of a tenant's credential.
@@ -192,6 +218,19 @@ impl Service {
     }
 }
 
+/// The active key of an organization's own, or the shared one.
+pub async fn active_key(vault: &Vault, organization: Option<OrganizationId>) -> DataKeyId {
+    let keys = vault.keys().list().await.unwrap();
+    let is_active =
+        |key: &&DataKeySummary| key.state == KeyState::Active && key.organization_id == organization;
+    keys.iter().find(is_active).expect("there is no such key").id
+}
+
+/// What is said of a key.
+pub async fn key(vault: &Vault, id: DataKeyId) -> DataKeySummary {
+    vault.keys().list().await.unwrap().into_iter().find(|key| key.id == id).expect("there is no such key")
+}
+
 /// Every key unwraps and every row opens.
 pub async fn assert_sound(vault: &Vault) {
     let verification = vault.verify().run().await.unwrap();
@@ -240,6 +279,14 @@ impl Halted {
         let task = tokio::spawn(rotation.run());
         at_first_page.await.expect("the rotation ended before its first page");
         Self { go_on, task }
+    }
+
+    /// Kills it, as it stands.
+    pub async fn kill(self) {
+        self.task.abort();
+        // It looks up from its page, and is gone.
+        drop(self.go_on);
+        assert!(self.task.await.unwrap_err().is_cancelled());
     }
 
     /// Lets it go on, to its end.

@@ -216,6 +216,17 @@ pub enum RawConnection {
 }
 
 impl RawConnection {
+    /// To the PostgreSQL database at a URL, such as one of another role.
+    pub async fn connect_to(url: &str) -> Self {
+        Self::Postgres(PgConnection::connect(url).await.unwrap())
+    }
+
+    /// The process that serves it.
+    pub async fn pid(&mut self) -> i32 {
+        let Self::Postgres(connection) = self else { panic!("SQLite has no server") };
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.unwrap()
+    }
+
     /// Runs any number of statements; gives the rows changed.
     pub async fn execute(&mut self, sql: &str) -> u64 {
         let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
