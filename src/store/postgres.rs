@@ -125,9 +125,11 @@ mod sql {
 
     /// Each session's transaction of this database that has a snapshot or has written: what may still write by what it
     /// saw before. Its other columns are NULL for a role without privileges, and filtering on one would leave it out;
-    /// a session without a user is a process of the server's own.
+    /// a session without a user is a process of the server's own. The server's start is spelled alike in every session,
+    /// whatever its time zone and its style of dates.
     pub(super) const RUNNING_TRANSACTIONS: &str =
-        "SELECT pg_postmaster_start_time()::text, running.virtualtransaction, running.pid, running.application_name
+        "SELECT to_char(pg_postmaster_start_time() AT TIME ZONE 'utc', 'YYYY-MM-DD HH24:MI:SS.US'),
+                running.virtualtransaction, running.pid, running.application_name
            FROM (SELECT 1) AS server
            LEFT JOIN (SELECT l.virtualtransaction, l.pid, a.application_name
                         FROM pg_locks AS l

@@ -5,6 +5,7 @@ mod common;
 
 mod concurrent_writes;
 mod interrupted;
+mod late_writers;
 mod lease;
 mod legacy_rows;
 mod pages;
