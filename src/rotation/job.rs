@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use time::Duration;
 use tokio::time::timeout;
 
+use super::attempts::retrying;
 use super::drain;
 use super::events::{Listener, RotationEvent};
 use super::lease::{Lease, Taken};
@@ -192,24 +193,25 @@ impl Job {
         if matches!(end, End::Stopped) {
             return Ok(self.stopped_report(running));
         }
+        let stop = &running.stop;
         for row in listed.iter().filter(|row| !sweeper.pages.has_quarantined(row.integration)) {
-            store.release(row.integration).await?;
+            retrying(stop, || store.release(row.integration)).await?;
         }
 
         let mut report = RotationReport::new(Outcome::Complete);
         report.new_keys = new_keys;
         count_rows(&mut report, &sweeper);
-        report.quarantined = store.quarantined().await?.len() as u64;
+        report.quarantined = retrying(stop, || store.quarantined()).await?.len() as u64;
         let usage = match end {
             End::NothingLeft { usage, drained } => {
-                report.unused_keys = self.mark_keys(&usage, &drained).await?;
+                report.unused_keys = self.mark_keys(&usage, &drained, stop).await?;
                 usage
             }
             End::Held(waiting) => {
-                let usage = Usage::count(store).await?;
+                let usage = retrying(stop, || Usage::count(store)).await?;
                 report.remaining = usage.stale.max(waiting.rows);
                 report.waiting = waiting;
-                let rows = store.scan(Rows::Stale, Range::ALL, MAX_NAMED_ROWS).await?;
+                let rows = retrying(stop, || store.scan(Rows::Stale, Range::ALL, MAX_NAMED_ROWS)).await?;
                 report.locked = rows
                     .iter()
                     .map(|row| row.integration)
@@ -219,14 +221,14 @@ impl Job {
             }
             End::Stopped => Usage::default(),
         };
-        let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
+        let phase = retrying(stop, || store.identity()).await?.map_or(Phase::None, |identity| identity.phase);
         if matches!(phase, Phase::None | Phase::Observe) {
             report.legacy = usage.rows_under(DataKeyId::LEGACY);
         }
         report.already_current = usage
             .rows
             .saturating_sub(report.remaining + report.quarantined + report.legacy + report.re_encrypted);
-        report.keys = data_key_summaries(store, &usage, self.clock.offset()).await?;
+        report.keys = retrying(stop, || data_key_summaries(store, &usage, self.clock.offset())).await?;
         report.outcome = match (report.remaining, report.waiting.transactions.is_empty(), report.quarantined)
         {
             (0, true, 0) => Outcome::Complete,
@@ -284,30 +286,30 @@ impl Job {
 
     /// Marks each deactivated key that nothing needs any more, takes the mark from one that a row names after all, and
     /// destroys the legacy key once the cut-over has left none of its rows.
-    async fn mark_keys(&self, usage: &Usage, drained: &[DataKeyId]) -> Result<Vec<DataKeyId>> {
-        let store = self.store.as_ref();
+    async fn mark_keys(&self, usage: &Usage, drained: &[DataKeyId], stop: &Stop) -> Result<Vec<DataKeyId>> {
+        let (store, offset) = (self.store.as_ref(), self.clock.offset());
         let mut unused = Vec::new();
-        for key in store.data_keys().await?.into_iter().flatten() {
+        for key in retrying(stop, || store.data_keys()).await?.into_iter().flatten() {
             if key.state != KeyState::Deactivated {
                 continue;
             }
             if !usage.is_unused(key.id) {
                 if key.unused_since.is_some() {
-                    store.mark_used(key.id).await?;
+                    retrying(stop, || store.mark_used(key.id)).await?;
                 }
                 continue;
             }
             if !drained.contains(&key.id) {
                 continue;
             }
-            if store.mark_unused(key.id, self.clock.offset()).await? {
+            if retrying(stop, || store.mark_unused(key.id, offset)).await? {
                 tracing::info!(key = %key.id, "nothing needs the data key any more");
                 self.listener.hear(RotationEvent::Unused { key: key.id });
                 unused.push(key.id);
             }
             if key.id.is_legacy() {
-                let now = store.now(self.clock.offset()).await?;
-                let destroyed = store.destroy_data_key(key.id, now, self.clock.offset()).await?;
+                let now = retrying(stop, || store.now(offset)).await?;
+                let destroyed = retrying(stop, || store.destroy_data_key(key.id, now, offset)).await?;
                 if destroyed == Destruction::Done {
                     self.keyring.forget_opening_key(key.id);
                     self.listener.hear(RotationEvent::LegacyKeyDestroyed);

@@ -6,6 +6,7 @@
 //! nothing left, and no transaction is left that is older than a switch: then a key is called unused.
 
 mod adoption;
+mod attempts;
 mod drain;
 mod events;
 mod job;

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -11,24 +10,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::attempts::retrying;
 use super::lease::Lease;
 use super::pace::Pace;
 use super::page::{Done, Reencryption};
 use super::stop::{Stop, StopReason};
-use crate::crypto::random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Cursor, KeyState, Range, Rows, ScannedRow, Store};
 
 /// Rows that one statement looks through for stale ones: where there are none it ends all the same, within a fraction of
 /// a second.
 const WINDOW_ROWS: u32 = 50_000;
-
-/// How often a page is tried whose database failed in a way that may be over: about six seconds, which a server that
-/// starts again takes.
-const ATTEMPTS: u32 = 7;
-
-/// The pause before the second attempt; each later one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a rotation sweeps with.
 pub(super) struct Sweeper {
@@ -101,7 +93,7 @@ impl Sweeper {
     /// `LeaseLost` if another run has taken over; `Store`, `Provider`; what keeps this process from sealing.
     pub(super) async fn sweep(self: &Arc<Self>) -> Result<Done> {
         // Another process may have given an organization a key since: under the one before it nothing is written.
-        let keys = self.store.data_keys().await?;
+        let keys = retrying(&self.stop, || self.store.data_keys()).await?;
         let own_keys: HashSet<_> = keys
             .into_iter()
             .flatten()
@@ -133,7 +125,7 @@ impl Sweeper {
             if self.stop.is_asked() {
                 break;
             }
-            self.lease.keep(|| (self.counts)(&self.pages)).await?;
+            self.keep_lease().await?;
             let began = Instant::now();
             let done = if self.pace.reads_ahead() {
                 let (done, next) = tokio::try_join!(self.write(&rows), self.next_page(place))?;
@@ -152,16 +144,25 @@ impl Sweeper {
         Ok(all)
     }
 
+    /// Holds the lease for another while, if it is time to.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if another run has taken over; `Store`.
+    pub(super) async fn keep_lease(&self) -> Result<()> {
+        retrying(&self.stop, || self.lease.keep(|| (self.counts)(&self.pages))).await
+    }
+
     /// Re-encrypts a page.
     async fn write(&self, rows: &[ScannedRow]) -> Result<Done> {
-        let done = self.retrying(|| self.pages.page(rows)).await?;
+        let done = retrying(&self.stop, || self.pages.page(rows)).await?;
         self.give_back(rows.len() as u64 - done.written);
         if done.took_too_long {
             self.page_rows.fetch_min((rows.len() as u32 / 2).max(1), Ordering::Relaxed);
         }
         if done.written == 0 && done.lost > 0 {
             // Either others were at all of them, or this run no longer may.
-            self.lease.renew(&(self.counts)(&self.pages)).await?;
+            retrying(&self.stop, || async { self.lease.renew(&(self.counts)(&self.pages)).await }).await?;
         }
         Ok(done)
     }
@@ -179,7 +180,7 @@ impl Sweeper {
                 Window::ToTheEnd => None,
                 Window::UpTo(to) => Some(to),
                 Window::Unknown => {
-                    let to = self.retrying(|| self.store.window_end(place.from, WINDOW_ROWS)).await?;
+                    let to = retrying(&self.stop, || self.store.window_end(place.from, WINDOW_ROWS)).await?;
                     place.window = to.map_or(Window::ToTheEnd, Window::UpTo);
                     to
                 }
@@ -191,7 +192,7 @@ impl Sweeper {
                 return Ok(None);
             }
             let range = Range { from: place.from, to };
-            let rows = self.retrying(|| self.store.scan(Rows::Stale, range, limit)).await?;
+            let rows = retrying(&self.stop, || self.store.scan(Rows::Stale, range, limit)).await?;
             match (rows.last(), to) {
                 (Some(last), _) => {
                     place.go_on(last.cursor);
@@ -212,31 +213,5 @@ impl Sweeper {
         let add = |left: u64| Some(left.saturating_add(rows));
         // It never fails: there is always a sum.
         let _ = self.rows_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-    }
-
-    /// Tries again what failed in a way that may be over: reading changes nothing, and what was written is not written
-    /// twice.
-    pub(super) async fn retrying<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
-            match call().await {
-                Err(error) if error.kind() == ErrorKind::Store && error.is_retryable() => {
-                    tracing::warn!(%error, "trying again");
-                    // Half of it or more, so that many that failed at once don't come back at once.
-                    let mut random = [0];
-                    random::fill(&mut random)?;
-                    self.stop.sleep(pause.mul_f64(0.5 + f64::from(random[0]) / 512.0)).await;
-                    if self.stop.is_asked() {
-                        return Err(error);
-                    }
-                    pause *= 2;
-                }
-                result => return result,
-            }
-        }
-        call().await
     }
 }

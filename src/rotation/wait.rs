@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::Instant;
 
+use super::attempts::retrying;
 use super::drain;
 use super::events::{Listener, RotationEvent, Waiting};
 use super::sweep::Sweeper;
@@ -61,12 +61,12 @@ pub(super) async fn sweep_until_nothing_is_left(
         if stop.is_asked() {
             return Ok(End::Stopped);
         }
-        sweeper.lease.keep(|| counts(sweeper)).await?;
-        waiting.transactions = sweeper.retrying(|| drain::poll(store)).await?;
+        sweeper.keep_lease().await?;
+        waiting.transactions = retrying(stop, || drain::poll(store)).await?;
         if waiting == Waiting::default() {
             // In this order: what is drained now wrote nothing after the count began.
-            let drained = sweeper.retrying(|| store.drained()).await?;
-            let usage = sweeper.retrying(|| Usage::count(store)).await?;
+            let drained = retrying(stop, || store.drained()).await?;
+            let usage = retrying(stop, || Usage::count(store)).await?;
             if usage.stale == 0 {
                 return Ok(End::NothingLeft { usage, drained });
             }
@@ -85,8 +85,4 @@ pub(super) async fn sweep_until_nothing_is_left(
         }
         pause = (pause * 2).min(MAX_PAUSE);
     }
-}
-
-fn counts(sweeper: &Sweeper) -> Value {
-    (sweeper.counts)(&sweeper.pages)
 }

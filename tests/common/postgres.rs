@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
@@ -101,17 +102,19 @@ impl TlsServer {
     }
 }
 
-/// A server of one test's own that can be killed and started again, as careful with its files as one in production.
-pub struct KillableServer(Cluster);
+/// A server of one test's own, to be killed, started again, or brought to a standstill; as careful with its files as one in
+/// production.
+pub struct Server(Cluster);
 
-impl KillableServer {
+impl Server {
     pub fn start() -> Self {
         let careful =
             |_: &Path| ["listen_addresses=''", "fsync=on", "full_page_writes=on"].map(str::to_owned).to_vec();
         Self(Cluster::start(careful).unwrap_or_else(|why| panic!("{why}")))
     }
 
-    pub async fn create_database(&self) -> Database {
+    /// An empty database on it.
+    pub async fn database(&self) -> Database {
         self.0.create_database().await
     }
 
@@ -123,6 +126,44 @@ impl KillableServer {
     /// Starts it again; it recovers what was committed.
     pub fn start_again(&mut self) {
         self.0.order("start", "ready");
+    }
+
+    /// Kills it, with all its sessions, and starts it again.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Lets it do nothing at all, nor answer, until the standstill is dropped.
+    pub async fn stand_still(&self) -> Standstill {
+        let mut connection = PgConnection::connect(&self.0.url("postgres")).await.unwrap();
+        let sessions: Vec<i32> =
+            sqlx::query_scalar("SELECT pid FROM pg_stat_activity").fetch_all(&mut connection).await.unwrap();
+        let file = std::fs::read_to_string(self.0.folder.join("data/postmaster.pid")).unwrap();
+        let server = file.lines().next().unwrap().parse().unwrap();
+        // First the one that would start more.
+        let pids = [server].into_iter().chain(sessions).map(|pid| Pid::from_raw(pid).unwrap()).collect();
+        let standstill = Standstill(pids);
+        standstill.signal(Signal::STOP);
+        standstill
+    }
+}
+
+/// A server that stands still; it goes on when this is dropped.
+pub struct Standstill(Vec<Pid>);
+
+impl Standstill {
+    fn signal(&self, signal: Signal) {
+        for pid in &self.0 {
+            // A session may have ended meanwhile.
+            let _ = kill_process(*pid, signal);
+        }
+    }
+}
+
+impl Drop for Standstill {
+    fn drop(&mut self) {
+        self.signal(Signal::CONT);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use credvault::{ErrorKind, Outcome, Vault};
 
 use crate::common::TestDatabase;
-use crate::common::postgres::KillableServer;
+use crate::common::postgres::Server;
 use crate::common::service::{Service, Tenant, put, random_below, read, token};
 
 const KILLS: usize = 3;
@@ -45,8 +45,8 @@ async fn write(vault: Vault, tenants: Vec<Tenant>, is_over: Arc<AtomicBool>) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_stands_when_the_server_is_killed_beside_a_rotation() {
-    let mut server = KillableServer::start();
-    let (service, vault) = Service::begin(TestDatabase::Postgres(server.create_database().await)).await;
+    let mut server = Server::start();
+    let (service, vault) = Service::begin(TestDatabase::Postgres(server.database().await)).await;
     let tenants = service.add_tenants(2 * WRITERS * WRITTEN).await;
     for tenant in &tenants {
         put(&vault, *tenant, "0").await;

@@ -11,3 +11,4 @@ mod legacy_rows;
 mod pages;
 mod quarantine;
 mod rewrap;
+mod server;

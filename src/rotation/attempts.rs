@@ -1,0 +1,44 @@
+//! Attempts: what failed in a way that may be over is tried again, as long as a server takes that starts again.
+
+use std::time::Duration;
+
+use super::stop::Stop;
+use crate::crypto::random;
+use crate::error::{ErrorKind, Result};
+
+/// How often a call is made whose database failed in a way that may be over: about six seconds, which a server that starts
+/// again takes.
+const ATTEMPTS: u32 = 7;
+
+/// The pause before the second attempt; each later one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes a call again that failed in a way that may be over, unless the run is asked to stop: one that changes nothing by
+/// being made twice.
+///
+/// # Errors
+///
+/// Those of the call.
+pub(super) async fn retrying<T, F>(stop: &Stop, mut call: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..ATTEMPTS {
+        match call().await {
+            Err(error) if error.kind() == ErrorKind::Store && error.is_retryable() => {
+                tracing::warn!(%error, "trying again");
+                // Half of it or more, so that many that failed at once don't come back at once.
+                let mut random = [0];
+                random::fill(&mut random)?;
+                stop.sleep(pause.mul_f64(0.5 + f64::from(random[0]) / 512.0)).await;
+                if stop.is_asked() {
+                    return Err(error);
+                }
+                pause *= 2;
+            }
+            result => return result,
+        }
+    }
+    call().await
+}
