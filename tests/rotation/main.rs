@@ -3,11 +3,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod compromise;
 mod concurrent_writes;
+mod destruction;
 mod interrupted;
 mod late_writers;
 mod lease;
 mod legacy_rows;
+mod organization_keys;
 mod pages;
 mod quarantine;
 mod rewrap;
