@@ -229,12 +229,16 @@ impl RawConnection {
 
     /// Runs any number of statements; gives the rows changed.
     pub async fn execute(&mut self, sql: &str) -> u64 {
+        self.try_execute(sql).await.unwrap_or_else(|error| panic!("{error}\n{sql}"))
+    }
+
+    /// The same, unless the database refuses it.
+    pub async fn try_execute(&mut self, sql: &str) -> sqlx::Result<u64> {
         let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
-        let done = match self {
+        match self {
             Self::Postgres(connection) => connection.execute(statements).await.map(|d| d.rows_affected()),
             Self::Sqlite(connection) => connection.execute(statements).await.map(|d| d.rows_affected()),
-        };
-        done.unwrap_or_else(|error| panic!("{error}\n{sql}"))
+        }
     }
 
     /// Begins a transaction as the vault's documentation tells to.

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adoption;
 mod compromise;
 mod concurrent_writes;
 mod destruction;
