@@ -30,7 +30,7 @@ const MAX_BATCH_SIZE: u32 = 5_000;
 /// The most workers: each takes two connections of a pool that has ten.
 const MAX_WORKERS: u32 = 4;
 
-/// How long a rotation waits for what others hold, from the last row that it wrote on.
+/// How long a rotation waits for what others hold, since fewer rows were left than ever before.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A rotation to run: from [`Vault::rotation`](crate::Vault::rotation).
@@ -141,8 +141,8 @@ impl Rotation {
         self
     }
 
-    /// Waits so long for rows that others hold and for transactions that are older than a switch: 60 seconds unless said
-    /// otherwise, counted from the last row that was written.
+    /// Waits so long for rows that others hold, or go on making stale, and for transactions that are older than a switch: 60
+    /// seconds unless said otherwise, counted from when fewer rows were left than ever before.
     #[must_use]
     pub fn max_wait(mut self, wait: std::time::Duration) -> Self {
         self.job.max_wait = wait;

@@ -34,7 +34,7 @@ pub(super) enum End {
     Stopped,
 }
 
-/// Sweeps until a count finds nothing left, `max_wait` from the last row written at most.
+/// Sweeps until a count finds nothing left, `max_wait` from when fewer rows were left than ever before at most.
 ///
 /// # Errors
 ///
@@ -46,17 +46,14 @@ pub(super) async fn sweep_until_nothing_is_left(
     max_wait: Duration,
 ) -> Result<End> {
     let stop = &sweeper.stop;
-    let mut last_written = Instant::now();
+    let (mut fewest_rows, mut since) = (u64::MAX, Instant::now());
     let mut pause = FIRST_PAUSE;
     let mut sweeps = true;
     loop {
         let mut waiting = Waiting::default();
-        if sweeps {
-            let done = sweeper.sweep().await?;
-            if done.written > 0 {
-                (last_written, pause) = (Instant::now(), FIRST_PAUSE);
-            }
-            waiting.rows = done.lost;
+        let swept = sweeps;
+        if swept {
+            waiting.rows = sweeper.sweep().await?.lost;
         }
         if stop.is_asked() {
             return Ok(End::Stopped);
@@ -75,11 +72,16 @@ pub(super) async fn sweep_until_nothing_is_left(
         }
         // While only transactions are waited for, no row becomes stale but by them: they are swept when they have ended.
         sweeps = waiting.rows > 0;
-        if last_written.elapsed() >= max_wait {
+        // Not from the last row written: where others go on writing stale rows, the end would never come.
+        if waiting.rows < fewest_rows {
+            (fewest_rows, since, pause) = (waiting.rows, Instant::now(), FIRST_PAUSE);
+        }
+        // Rows that were only counted are swept before they are given up.
+        if since.elapsed() >= max_wait && (swept || !sweeps) {
             return Ok(End::Held(waiting));
         }
         listener.hear(RotationEvent::Waiting(waiting));
-        stop.sleep(pause.min(max_wait.saturating_sub(last_written.elapsed()))).await;
+        stop.sleep(pause.min(max_wait.saturating_sub(since.elapsed()))).await;
         if stop.is_asked() {
             return Ok(End::Stopped);
         }

@@ -140,6 +140,27 @@ async fn the_old_service_writes_until_the_cut_over_and_is_refused_from_then_on(d
     }
 }
 
+async fn a_rotation_ends_though_the_old_service_never_rests(database: TestDatabase) {
+    let (service, vault, rows) = begin(database).await;
+    vault.re_encrypt_legacy_rows().await.unwrap();
+    // After each page another legacy row.
+    let connection = tokio::sync::Mutex::new(legacy_connection(&service).await);
+    let write = legacy_write(rows[0].integration, &rows[0].stored);
+    let runtime = tokio::runtime::Handle::current();
+    let rotation = vault.rotation().max_wait(SHORT).on_event(move |event| {
+        if let RotationEvent::Progress(_) = event {
+            tokio::task::block_in_place(|| {
+                runtime.block_on(async { connection.lock().await.execute(&write).await })
+            });
+        }
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(20), rotation.run()).await;
+    let report = ended.expect("it never ends").unwrap();
+    assert_eq!((report.outcome, report.remaining), (Outcome::WorkRemains, 1));
+    assert_eq!(vault.rotation().run().await.unwrap().outcome, Outcome::Complete);
+    service.assert_all_current(&vault).await;
+}
+
 async fn after_the_end_legacy_values_do_not_open_and_migrating_again_brings_nothing_back(
     database: TestDatabase,
 ) {
@@ -236,6 +257,7 @@ async fn a_legacy_row_in_quarantine_keeps_the_legacy_key(database: TestDatabase)
 
 on_both_stores!(
     the_old_service_writes_until_the_cut_over_and_is_refused_from_then_on,
+    a_rotation_ends_though_the_old_service_never_rests,
     after_the_end_legacy_values_do_not_open_and_migrating_again_brings_nothing_back,
     a_rotation_cut_off_after_the_cut_over_is_finished_by_the_next,
     a_legacy_row_in_quarantine_keeps_the_legacy_key,
