@@ -325,12 +325,11 @@ impl Job {
     async fn force_since(&self) -> Result<Option<Timestamp>> {
         let Due::All = self.due else { return Ok(None) };
         let runs = self.store.runs(RUNS_LOOKED_THROUGH).await?;
-        let unfinished = |run: &&RunRow| {
-            run.counts.get("forced") == Some(&Value::Bool(true))
-                && !matches!(run.outcome.as_deref(), Some("complete" | "findings"))
-        };
+        let is_unfinished =
+            |run: &&RunRow| !matches!(run.outcome.as_deref(), Some("complete" | "findings"));
+        let is_forced = |run: &&RunRow| run.counts.get("forced") == Some(&Value::Bool(true));
         let rotations = runs.iter().filter(|run| run.kind == RunKind::Rotate.as_str());
-        match rotations.take_while(unfinished).last() {
+        match rotations.take_while(is_unfinished).filter(is_forced).last() {
             Some(run) => Ok(Some(run.started_at)),
             None => self.store.now(self.clock.offset()).await.map(Some),
         }

@@ -7,6 +7,7 @@ mod adoption;
 mod compromise;
 mod concurrent_writes;
 mod destruction;
+mod forced;
 mod interrupted;
 mod late_writers;
 mod lease;
