@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use credvault::test_util::ManualClock;
 use credvault::{ErrorKind, Outcome, RotationEvent};
 
-use crate::common::service::{Halted, Service, first_token, read};
+use crate::common::service::{Halted, Service, active_key, first_token, read};
 use crate::common::{self, TestDatabase, on_both_stores};
 
 async fn a_second_run_is_told_who_holds_the_lease(database: TestDatabase) {
@@ -52,7 +53,7 @@ async fn a_forced_rotation_that_waited_for_another_replaces_its_key(database: Te
 async fn a_run_that_stood_still_loses_its_lease(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
     let tenants = service.add_tenants_with_tokens(&vault, 10).await;
-    let clock = credvault::test_util::ManualClock::default();
+    let clock = ManualClock::default();
     let open = async || service.builder(&["first", "second"]).clock(clock.clone()).build().await.unwrap();
     let (stands_still, takes_over) = (open().await, open().await);
     let halted = Halted::after_first_page(stands_still.rotation().force().batch_size(2).unwrap()).await;
@@ -90,7 +91,88 @@ async fn a_run_that_lost_its_lease_since_it_renewed_it_writes_nothing(database: 
     assert_eq!(service.rows().await, before, "a run without a lease wrote");
 }
 
+async fn a_run_that_lost_its_lease_switches_no_key(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    service.add_tenants_with_tokens(&vault, 3).await;
+    let clock = ManualClock::default();
+    let open = async || service.builder(&["first", "second"]).clock(clock.clone()).build().await.unwrap();
+    let (late, takes_over) = (open().await, open().await);
+    let active = active_key(&vault, None).await;
+    // Between its lease and its switch another run comes and goes.
+    let (runtime, moved) = (tokio::runtime::Handle::current(), clock.clone());
+    let rotation = late.rotation().force().on_event(move |event| {
+        if let RotationEvent::Began { .. } = event {
+            moved.advance(time::Duration::seconds(61));
+            let run = takes_over.rotation().run();
+            let report = tokio::task::block_in_place(|| runtime.block_on(run)).unwrap();
+            assert_eq!(report.outcome, Outcome::Complete);
+        }
+    });
+    let error = rotation.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    assert_eq!(active_key(&vault, None).await, active, "a run without a lease switched a key");
+    // What it had made is finished by the next.
+    let report = vault.rotation().run().await.unwrap();
+    assert_eq!((report.outcome, report.new_keys.len(), report.re_encrypted), (Outcome::Complete, 1, 3));
+    service.assert_all_current(&vault).await;
+}
+
+async fn rotations_at_once_never_work_at_the_same_time(database: TestDatabase) {
+    const ROWS: u64 = 6;
+    let (service, vault) = Service::begin(database).await;
+    service.add_tenants_with_tokens(&vault, ROWS as usize).await;
+    let elsewhere = service.open().await;
+    let mut held = 0;
+    for turn in 0..20 {
+        let before = service.count("SELECT count(*) FROM vault_data_keys").await;
+        let runs =
+            [vault.clone(), elsewhere.clone()].map(|vault| tokio::spawn(vault.rotation().force().run()));
+        let mut worked = 0;
+        for run in runs {
+            let report = run.await.unwrap().unwrap();
+            match report.outcome {
+                Outcome::HeldBy { .. } => held += 1,
+                // A second one that came when the first had ended.
+                Outcome::Complete => {
+                    assert_eq!((report.new_keys.len(), report.re_encrypted), (1, ROWS), "turn {turn}");
+                    worked += 1;
+                }
+                _ => panic!("turn {turn}: {report:?}"),
+            }
+        }
+        let after = service.count("SELECT count(*) FROM vault_data_keys").await;
+        assert!(worked > 0 && after == before + worked, "turn {turn}: {worked} worked, {before} {after}");
+        assert_eq!(service.rows_under_other_keys().await, 0, "turn {turn}");
+    }
+    assert!(held > 0, "no two of them met");
+    service.assert_all_current(&vault).await;
+}
+
+async fn a_rotation_that_is_to_wait_begins_when_the_lease_is_given_back(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    service.add_tenants_with_tokens(&vault, 4).await;
+    let first = vault.rotation().force().owner("the first").batch_size(2).unwrap();
+    let halted = Halted::after_first_page(first).await;
+    let elsewhere = service.open().await;
+    let (waiting, mut events) = elsewhere.rotation().wait_for_lease().events();
+    let waiting = tokio::spawn(waiting.run());
+    let event = events.next().await.unwrap();
+    assert!(
+        matches!(&event, RotationEvent::WaitingForLease { owner, .. } if owner == "the first"),
+        "{event:?}"
+    );
+    assert!(!waiting.is_finished());
+    let report = halted.finish().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 4));
+    let report = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!((report.outcome, report.already_current), (Outcome::Complete, 4));
+    service.assert_all_current(&vault).await;
+}
+
 on_both_stores!(
+    a_run_that_lost_its_lease_switches_no_key,
+    rotations_at_once_never_work_at_the_same_time,
+    a_rotation_that_is_to_wait_begins_when_the_lease_is_given_back,
     a_second_run_is_told_who_holds_the_lease,
     a_forced_rotation_that_waited_for_another_replaces_its_key,
     a_run_that_stood_still_loses_its_lease,
