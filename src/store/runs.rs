@@ -46,35 +46,47 @@ macro_rules! run_store {
         #[async_trait]
         impl RunStore for $store {
             async fn take_lease(&self, request: &LeaseRequest) -> Result<Lease> {
-                let say = |error| failure("taking the lease", error);
-                loop {
-                    sqlx::query(sql::END_EXPIRED_RUNS)
-                        .bind(microseconds(request.clock_offset))
-                        .execute(&self.pool)
-                        .await
-                        .map_err(say)?;
-                    let run = sqlx::query_scalar::<_, i64>(sql::START_RUN)
-                        .bind(request.kind.as_str())
-                        .bind(request.owner.as_str())
-                        .bind(microseconds(request.clock_offset.saturating_add(request.duration)))
-                        .bind(microseconds(request.clock_offset))
-                        .bind(sqlx::types::Json(&request.counts))
-                        .fetch_optional(&self.pool)
-                        .await
-                        .map_err(say)?;
-                    if let Some(run) = run {
-                        return Ok(Lease::Taken(RunId(run)));
+                let (pool, request) = (self.pool.clone(), request.clone());
+                to_the_end(async move {
+                    let say = |error| failure("taking the lease", error);
+                    loop {
+                        // In a transaction for its isolation: in another, a race for the lease is a failure.
+                        let mut transaction = begin(&pool).await.map_err(say)?;
+                        sqlx::query(sql::END_EXPIRED_RUNS)
+                            .bind(microseconds(request.clock_offset))
+                            .execute(&mut *transaction)
+                            .await
+                            .map_err(say)?;
+                        let run = sqlx::query_scalar::<_, i64>(sql::START_RUN)
+                            .bind(request.kind.as_str())
+                            .bind(request.owner.as_str())
+                            .bind(microseconds(request.clock_offset.saturating_add(request.duration)))
+                            .bind(microseconds(request.clock_offset))
+                            .bind(sqlx::types::Json(&request.counts))
+                            .fetch_optional(&mut *transaction)
+                            .await
+                            .map_err(say)?;
+                        let holder: Option<$row> = match run {
+                            Some(_) => None,
+                            None => sqlx::query(sql::RUNNING)
+                                .fetch_optional(&mut *transaction)
+                                .await
+                                .map_err(say)?,
+                        };
+                        transaction.commit().await.map_err(say)?;
+                        if let Some(run) = run {
+                            return Ok(Lease::Taken(RunId(run)));
+                        }
+                        // Without a holder, it gave the lease back between the two statements: ask again.
+                        if let Some(row) = holder {
+                            return Ok(Lease::HeldBy {
+                                owner: row.try_get(0).map_err(say)?,
+                                since: row.try_get::<Time, _>(1).map_err(say)?.timestamp_or_epoch(),
+                            });
+                        }
                     }
-                    let holder: Option<$row> =
-                        sqlx::query(sql::RUNNING).fetch_optional(&self.pool).await.map_err(say)?;
-                    // Without a holder, it gave the lease back between the two statements: ask again.
-                    if let Some(row) = holder {
-                        return Ok(Lease::HeldBy {
-                            owner: row.try_get(0).map_err(say)?,
-                            since: row.try_get::<Time, _>(1).map_err(say)?.timestamp_or_epoch(),
-                        });
-                    }
-                }
+                })
+                .await
             }
 
             async fn renew_lease(

@@ -16,4 +16,5 @@ mod organization_keys;
 mod pages;
 mod quarantine;
 mod rewrap;
+mod role_settings;
 mod server;
