@@ -97,7 +97,7 @@ impl Job {
         let due = self.due_keys().await?;
         let usage = Usage::count(store).await?;
         Ok(RotationPlan {
-            rows: usage.stale + due.iter().map(|key| usage.rows_under(key.id)).sum::<u64>(),
+            rows: usage.stale + due.iter().map(|key| usage.current_rows_under(key.id)).sum::<u64>(),
             due: due.iter().map(|key| key.id).collect(),
             keys: data_key_summaries(store, &usage, self.clock.offset()).await?,
         })

@@ -19,6 +19,8 @@ pub const GRACE: Duration = Duration::days(30);
 pub(crate) struct Usage {
     /// By the column `encryption_key_id`.
     columns: HashMap<String, u64>,
+    /// The same of those that are not stale.
+    current: HashMap<String, u64>,
     /// Rows whose text names a key that their column does not.
     headers: HashMap<DataKeyId, u64>,
     /// Rows that are not under the active key of their scope, those in quarantine aside.
@@ -38,6 +40,8 @@ impl Usage {
             usage.rows += rows;
             if stale {
                 usage.stale += rows;
+            } else {
+                *usage.current.entry(key_column.clone()).or_default() += rows;
             }
             let sealed_by = key_of_beginning(&header).filter(|id| id.to_string() != key_column);
             if let Some(id) = sealed_by {
@@ -80,6 +84,11 @@ impl Usage {
     /// The rows whose column names the key.
     pub(crate) fn rows_under(&self, key: DataKeyId) -> u64 {
         self.columns.get(&key.to_string()).copied().unwrap_or(0)
+    }
+
+    /// Those of them that are not stale: they become so when the key is replaced.
+    pub(crate) fn current_rows_under(&self, key: DataKeyId) -> u64 {
+        self.current.get(&key.to_string()).copied().unwrap_or(0)
     }
 
     /// The rows whose text names the key, and whose column does not.

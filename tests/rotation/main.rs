@@ -14,6 +14,7 @@ mod lease;
 mod legacy_rows;
 mod organization_keys;
 mod pages;
+mod plan;
 mod quarantine;
 mod rewrap;
 mod role_settings;
