@@ -127,9 +127,9 @@ pub use secret::{ExposeSecret, SecretText};
 pub use store::migrate::{MigrationName, is_empty_database, migrate, pending_migrations};
 pub use store::{Connection, KeyState, Phase};
 pub use vault::{
-    Compromised, CredentialEntry, CredentialUnderKey, Credentials, CredentialsUnderKey, Finding, Grace, Keys,
-    MAX_FINDINGS, MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem, ProviderCheck,
-    Status, Vault, VaultBuilder, Verification, Verify,
+    Compromised, CredentialEntry, Credentials, CredentialsUnderKey, Finding, Grace, Keys, MAX_FINDINGS,
+    MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem, ProviderCheck, Status, Vault,
+    VaultBuilder, Verification, Verify,
 };
 
 /// The examples of the README, as tests.

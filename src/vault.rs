@@ -25,7 +25,7 @@ use crate::provider::MasterKeyProvider;
 use crate::rotation::{Adoption, LegacySalt, Rewrap, Rotation, RunSummary, move_on, run_summaries};
 use crate::store::{Phase, Store};
 
-pub use affected::{CredentialUnderKey, CredentialsUnderKey};
+pub use affected::CredentialsUnderKey;
 pub use builder::VaultBuilder;
 pub use credentials::{CredentialEntry, Credentials};
 pub use keys::{Compromised, Grace, Keys};

@@ -11,7 +11,7 @@ use super::rows::{
 use crate::clock::Timestamp;
 use crate::credential::Summary;
 use crate::error::Result;
-use crate::id::{IntegrationId, OrganizationId};
+use crate::id::{DataKeyId, IntegrationId, OrganizationId};
 
 /// How much text a page of a scan takes into memory, in bytes, a last row aside.
 pub(super) const MAX_PAGE_BYTES: i64 = 4 << 20;
@@ -59,6 +59,15 @@ pub(crate) trait CredentialStore {
 
     /// The summaries of the first `limit` credentials that expire before a moment, soonest first. One statement.
     async fn expiring(&self, before: Timestamp, limit: u32) -> Result<Vec<Summary>>;
+
+    /// The summaries of the credentials whose column names a key, by organization, from a place on, at most `limit`. One
+    /// statement.
+    async fn under(
+        &self,
+        key: DataKeyId,
+        from: (OrganizationId, IntegrationId),
+        limit: u32,
+    ) -> Result<Vec<Summary>>;
 
     /// The organization's integration with a connector.
     async fn integration_of(
@@ -277,6 +286,23 @@ macro_rules! credential_store {
                     .await
                     .and_then(|rows| rows.into_iter().map(summary).collect())
                     .map_err(|error| failure("listing the credentials that expire", error))
+            }
+
+            async fn under(
+                &self,
+                key: DataKeyId,
+                (organization, integration): (OrganizationId, IntegrationId),
+                limit: u32,
+            ) -> Result<Vec<Summary>> {
+                sqlx::query(sql::UNDER)
+                    .bind(key.to_string())
+                    .bind(Id::from(organization))
+                    .bind(Id::from(integration))
+                    .bind(i64::from(limit))
+                    .fetch_all(&self.pool)
+                    .await
+                    .and_then(|rows| rows.into_iter().map(summary).collect())
+                    .map_err(|error| failure("listing the credentials under a key", error))
             }
 
             async fn integration_of(

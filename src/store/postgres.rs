@@ -76,7 +76,6 @@ mod sql {
     pub(super) const SCAN_STALE: &str = scan!(rows_with_scope!(), is_stale!());
     pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
     pub(super) const SCAN_OF: &str = scan!("i.organization_id = $5");
-    pub(super) const SCAN_UNDER: &str = scan!("c.encryption_key_id = $5");
     pub(super) const WINDOW_END: &str =
         "SELECT id FROM integration_credentials WHERE id >= $1 ORDER BY id LIMIT 1 OFFSET $2";
 
@@ -229,14 +228,11 @@ async fn scan(pool: &PgPool, rows: Rows, range: Range, limit: u32) -> Result<Vec
         Rows::Stale => sql::SCAN_STALE,
         Rows::Legacy => sql::SCAN_LEGACY,
         Rows::Of(_) => sql::SCAN_OF,
-        Rows::Under(_) => sql::SCAN_UNDER,
     };
     let mut query =
         sqlx::query(statement).bind(i64::from(limit)).bind(Id(from)).bind(Id(to)).bind(MAX_PAGE_BYTES);
-    match rows {
-        Rows::Of(organization) => query = query.bind(Id::from(organization)),
-        Rows::Under(key) => query = query.bind(key.to_string()),
-        _ => {}
+    if let Rows::Of(organization) = rows {
+        query = query.bind(Id::from(organization));
     }
     let scanned = |row: &PgRow| -> sqlx::Result<ScannedRow> {
         Ok(ScannedRow {

@@ -201,8 +201,6 @@ pub(crate) enum Rows {
     Legacy,
     /// The rows of one organization.
     Of(OrganizationId),
-    /// The rows whose column names a key.
-    Under(DataKeyId),
 }
 
 /// One row's re-encryption: written only while the stored text is the one that was opened.

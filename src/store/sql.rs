@@ -161,6 +161,10 @@ macro_rules! statements {
             summaries!("i.organization_id = $1 ORDER BY i.connector_type, i.id");
         pub(in $crate::store) const EXPIRING: &str =
             summaries!("c.expires_at < $1 ORDER BY c.expires_at, c.id LIMIT $2");
+        pub(in $crate::store) const UNDER: &str = summaries!(
+            "c.encryption_key_id = $1 AND (i.organization_id, i.id) >= ($2, $3)
+              ORDER BY i.organization_id, i.id LIMIT $4"
+        );
         pub(in $crate::store) const INTEGRATION_OF: &str =
             "SELECT id FROM integrations WHERE organization_id = $1 AND connector_type = $2";
         pub(in $crate::store) const CREATE_INTEGRATION: &str = concat!(

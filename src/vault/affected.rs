@@ -2,46 +2,29 @@
 
 use std::collections::VecDeque;
 
-use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::Vault;
-use crate::clock::Timestamp;
+use crate::credential::Summary;
 use crate::error::Result;
 use crate::id::{DataKeyId, IntegrationId, OrganizationId};
-use crate::store::{Range, Rows, ScannedRow};
 
-/// Rows read at once: a page of ordinary credentials is some hundred KiB.
+/// Summaries read at once: some ten KiB.
 const PAGE_ROWS: u32 = 500;
 
 /// The credentials under one data key: from [`Keys::credentials_under`](super::Keys::credentials_under).
 #[derive(Debug)]
 pub struct CredentialsUnderKey {
     vault: Vault,
-    rows: Rows,
-    /// What is left of the table; `None` after its last place.
-    rest: Option<Range>,
-    page: VecDeque<ScannedRow>,
-}
-
-/// A credential under a data key; nothing is opened.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct CredentialUnderKey {
-    /// The organization that has the integration.
-    pub organization_id: OrganizationId,
-    /// The integration that has the credential.
-    pub integration_id: IntegrationId,
-    /// The integration's connector: `github`, `slack`, …
-    pub connector: String,
-    /// `token`, `oauth2`, … as the column says.
-    pub credential_type: String,
-    /// When it expires, as the column says.
-    pub expires_at: Option<OffsetDateTime>,
+    key: DataKeyId,
+    /// Where the next page begins; `None` after the last place.
+    from: Option<(OrganizationId, IntegrationId)>,
+    page: VecDeque<Summary>,
 }
 
 impl CredentialsUnderKey {
     pub(super) fn new(vault: Vault, key: DataKeyId) -> Self {
-        Self { vault, rows: Rows::Under(key), rest: Some(Range::ALL), page: VecDeque::new() }
+        Self { vault, key, from: Some((Uuid::nil().into(), Uuid::nil().into())), page: VecDeque::new() }
     }
 
     /// The next credential, or `None` after the last. Those that a rotation re-encrypts meanwhile may be left out: list
@@ -50,19 +33,23 @@ impl CredentialsUnderKey {
     /// # Errors
     ///
     /// `Store` if the database fails.
-    pub async fn next(&mut self) -> Result<Option<CredentialUnderKey>> {
+    pub async fn next(&mut self) -> Result<Option<Summary>> {
         if self.page.is_empty()
-            && let Some(range) = self.rest
+            && let Some(from) = self.from
         {
-            self.page = self.vault.0.store.scan(self.rows, range, PAGE_ROWS).await?.into();
-            self.rest = self.page.back().and_then(|last| range.after(last.cursor));
+            self.page = self.vault.0.store.under(self.key, from, PAGE_ROWS).await?.into();
+            self.from = self.page.back().and_then(place_after);
         }
-        Ok(self.page.pop_front().map(|row| CredentialUnderKey {
-            organization_id: row.organization,
-            integration_id: row.integration,
-            connector: row.connector,
-            credential_type: row.row.credential_type,
-            expires_at: row.row.expires_at.map(Timestamp::to_offset_date_time),
-        }))
+        Ok(self.page.pop_front())
+    }
+}
+
+/// The place right after a credential's; `None` after the last of all places.
+fn place_after(last: &Summary) -> Option<(OrganizationId, IntegrationId)> {
+    let next = |id: Uuid| id.as_u128().checked_add(1).map(Uuid::from_u128);
+    let (organization, integration) = (last.organization_id, last.integration_id);
+    match next(integration.into()) {
+        Some(integration) => Some((organization, integration.into())),
+        None => next(organization.into()).map(|organization| (organization.into(), Uuid::nil().into())),
     }
 }

@@ -88,7 +88,7 @@ impl Keys {
         Ok(Compromised { already_marked: !marked, new_key })
     }
 
-    /// The credentials whose rows name a data key, by the table's order; nothing is opened.
+    /// The credentials whose rows name a data key, by organization; nothing is opened.
     #[must_use]
     pub fn credentials_under(&self, key: DataKeyId) -> CredentialsUnderKey {
         CredentialsUnderKey::new(self.0.clone(), key)

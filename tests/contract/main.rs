@@ -5,6 +5,7 @@
 mod common;
 
 mod closing;
+mod compromise;
 mod credentials;
 mod limits;
 mod listing;
