@@ -88,6 +88,22 @@ impl OlderTransactions {
         self.0.is_empty()
     }
 
+    /// Those of sessions: the process id of each, and the name of its application, empty where it is not to be seen.
+    pub fn of_sessions(&self) -> impl Iterator<Item = (i32, &str)> {
+        self.0.iter().filter_map(|transaction| match transaction {
+            OlderTransaction::Running { pid, application, .. } => Some((*pid, application.as_str())),
+            OlderTransaction::Prepared { .. } => None,
+        })
+    }
+
+    /// Those that are prepared: the identifier of each.
+    pub fn prepared(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|transaction| match transaction {
+            OlderTransaction::Running { .. } => None,
+            OlderTransaction::Prepared { gid } => Some(gid.as_str()),
+        })
+    }
+
     /// Each as a person looks for it: by process id and application, or by the identifier it was prepared under.
     pub fn iter(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|transaction| match transaction {

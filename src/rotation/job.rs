@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::attempts::retrying;
 use super::drain;
 use super::events::{Listener, RotationEvent};
-use super::lease::{Lease, Taken};
+use super::lease::{Busy, Lease, Taken};
 use super::pace::Pace;
 use super::page::Reencryption;
 use super::report::{MAX_NAMED_ROWS, Outcome, RotationReport};
@@ -30,9 +30,6 @@ const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// How long it has then to give its lease back, which expires otherwise.
 const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// How often it is asked whether the lease has become free.
-const LEASE_POLL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How many runs are looked through for the first of forced rotations that did not come to their end: more than anybody
 /// cuts off, one after the other.
@@ -73,13 +70,6 @@ pub(super) enum Speed {
     Workers(u32),
     /// So many rows a second.
     RowsPerSecond(u32),
-}
-
-/// What becomes of a rotation that finds the lease taken.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Busy {
-    Ends,
-    Waits,
 }
 
 /// What a run shares with whoever ends it from outside.
@@ -136,32 +126,20 @@ impl Job {
     }
 
     async fn work(&self, running: &Running) -> Result<RotationReport> {
-        let lease = loop {
-            let taken = Lease::take(
-                &self.store,
-                &self.clock,
-                RunKind::Rotate,
-                &self.owner,
-                self.with_request(json!({})),
-            )
-            .await?;
-            match (taken, self.busy) {
-                (Taken::Ours(lease), _) => break Arc::new(lease),
-                (Taken::HeldBy(outcome), Busy::Ends) => return Ok(RotationReport::new(outcome)),
-                (Taken::HeldBy(outcome), Busy::Waits) => {
-                    if let Outcome::HeldBy { owner, since } = outcome {
-                        self.listener.hear(RotationEvent::WaitingForLease { owner, since });
-                    }
-                    running.stop.sleep(LEASE_POLL).await;
-                    if running.stop.is_asked() {
-                        return Ok(self.stopped_report(running));
-                    }
-                }
+        let (kind, heard) = (RunKind::Rotate, (running.stop.as_ref(), &self.listener));
+        let counts = self.with_request(json!({}));
+        let taken =
+            Lease::obtain(&self.store, &self.clock, kind, &self.owner, counts, self.busy, heard).await?;
+        let lease = match taken {
+            Taken::Ours(lease) => Arc::new(lease),
+            Taken::Not(outcome) => {
+                let mut report = RotationReport::new(outcome);
+                report.stopped = running.stop.reason();
+                return Ok(report);
             }
         };
         // It is set once.
         let _ = running.lease.set(Arc::clone(&lease));
-        self.listener.hear(RotationEvent::Began { run: lease.run().0 });
         let result = self.run_leased(running, &lease).await;
         let summary = |report: Option<&RotationReport>| {
             let (outcome, counts) =
@@ -325,8 +303,7 @@ impl Job {
     async fn force_since(&self) -> Result<Option<Timestamp>> {
         let Due::All = self.due else { return Ok(None) };
         let runs = self.store.runs(RUNS_LOOKED_THROUGH).await?;
-        let is_unfinished =
-            |run: &&RunRow| !matches!(run.outcome.as_deref(), Some("complete" | "findings"));
+        let is_unfinished = |run: &&RunRow| !matches!(run.outcome.as_deref(), Some("complete" | "findings"));
         let is_forced = |run: &&RunRow| run.counts.get("forced") == Some(&Value::Bool(true));
         let rotations = runs.iter().filter(|run| run.kind == RunKind::Rotate.as_str());
         match rotations.take_while(is_unfinished).filter(is_forced).last() {

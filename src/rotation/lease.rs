@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use time::Duration;
 use tokio::time::Instant;
 
+use super::events::{Listener, RotationEvent};
 use super::report::Outcome;
+use super::stop::Stop;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{self, LeaseRequest, RunId, RunKind, Store};
@@ -18,6 +20,9 @@ const DURATION: Duration = Duration::seconds(60);
 
 /// How long a run goes on before it renews its lease: a fraction of what it lasts, and no write for each page.
 const RENEWAL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How often it is asked whether the lease has become free.
+const POLL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The longest owner that is kept: the width of the column.
 const MAX_OWNER_CHARS: usize = 255;
@@ -32,16 +37,53 @@ pub(super) struct Lease {
     renewed: Mutex<Option<Instant>>,
 }
 
-/// A lease, or who else has it.
+/// A lease, or why there is none.
 #[derive(Debug)]
 pub(super) enum Taken {
     Ours(Lease),
-    HeldBy(Outcome),
+    /// Another run has it, or this one was asked to stop while it waited.
+    Not(Outcome),
+}
+
+/// What becomes of a run that finds the lease taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Busy {
+    Ends,
+    Waits,
 }
 
 impl Lease {
-    /// Takes the lease, unless another run has it; `counts` is what the run's row says from its beginning on.
-    pub(super) async fn take(
+    /// Takes the lease, as soon as no other run has it or only at once; `counts` is what the run's row says from its
+    /// beginning on.
+    pub(super) async fn obtain(
+        store: &Arc<dyn Store>,
+        clock: &Arc<dyn Clock>,
+        kind: RunKind,
+        owner: &str,
+        counts: Value,
+        busy: Busy,
+        (stop, listener): (&Stop, &Listener),
+    ) -> Result<Taken> {
+        loop {
+            match (Self::take(store, clock, kind, owner, counts.clone()).await?, busy) {
+                (Taken::Not(Outcome::HeldBy { owner, since }), Busy::Waits) => {
+                    listener.hear(RotationEvent::WaitingForLease { owner, since });
+                    stop.sleep(POLL).await;
+                    if stop.is_asked() {
+                        return Ok(Taken::Not(Outcome::WorkRemains));
+                    }
+                }
+                (taken, _) => {
+                    if let Taken::Ours(lease) = &taken {
+                        listener.hear(RotationEvent::Began { run: lease.run.0 });
+                    }
+                    return Ok(taken);
+                }
+            }
+        }
+    }
+
+    async fn take(
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         kind: RunKind,
@@ -63,7 +105,7 @@ impl Lease {
                 renewed: Mutex::default(),
             }),
             store::Lease::HeldBy { owner, since } => {
-                Taken::HeldBy(Outcome::HeldBy { owner, since: since.to_offset_date_time() })
+                Taken::Not(Outcome::HeldBy { owner, since: since.to_offset_date_time() })
             }
         })
     }

@@ -96,6 +96,12 @@ impl RotationReport {
         }
     }
 
+    /// The report of a rotation that was asked to stop before it began, as while its vault was being opened.
+    #[must_use]
+    pub fn stopped_before_it_began() -> Self {
+        Self { stopped: Some(StopReason::Asked), ..Self::new(Outcome::WorkRemains) }
+    }
+
     /// Whether there was nothing to do.
     #[must_use]
     pub fn is_of_nothing(&self) -> bool {

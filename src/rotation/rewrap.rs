@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::lease::{Lease, Taken, default_owner};
+use super::events::{Listener, RotationEvent};
+use super::lease::{Busy, Lease, Taken, default_owner};
 use super::report::{Outcome, RewrapReport};
+use super::stop::Stop;
 use crate::clock::Clock;
 use crate::crypto::key::{KeyCheck, MasterKey};
 use crate::envelope::{Nonce, WrapContext, unwrap_key, wrap_key};
@@ -26,6 +28,8 @@ pub struct Rewrap {
     clock: Arc<dyn Clock>,
     to: Arc<dyn MasterKeyProvider>,
     owner: String,
+    busy: Busy,
+    listener: Listener,
 }
 
 impl Rewrap {
@@ -35,7 +39,15 @@ impl Rewrap {
         clock: Arc<dyn Clock>,
         to: Arc<dyn MasterKeyProvider>,
     ) -> Self {
-        Self { store, keyring, clock, to, owner: default_owner() }
+        Self {
+            store,
+            keyring,
+            clock,
+            to,
+            owner: default_owner(),
+            busy: Busy::Ends,
+            listener: Listener::none(),
+        }
     }
 
     /// Says who runs this, for others who find the lease taken.
@@ -45,11 +57,25 @@ impl Rewrap {
         self
     }
 
+    /// Waits while another process has the lease, as long as that takes.
+    #[must_use]
+    pub fn wait_for_lease(mut self) -> Self {
+        self.busy = Busy::Waits;
+        self
+    }
+
+    /// Calls `listener` while it waits for the lease, and when it has it.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(RotationEvent) + Send + Sync + 'static) -> Self {
+        self.listener = Listener::call(listener);
+        self
+    }
+
     /// Makes the provider's master key the active one and wraps every data key by it. Services that were given the new
     /// key beside the old one follow without a restart.
     ///
     /// While another process runs a rotation or a rewrap nothing is done, and the outcome is
-    /// [`HeldBy`](Outcome::HeldBy).
+    /// [`HeldBy`](Outcome::HeldBy), unless it is to [wait](Self::wait_for_lease).
     ///
     /// # Errors
     ///
@@ -58,10 +84,12 @@ impl Rewrap {
     /// was.
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn run(self) -> Result<RewrapReport> {
-        let lease = Lease::take(&self.store, &self.clock, RunKind::Rewrap, &self.owner, json!({})).await?;
-        let lease = match lease {
+        let (kind, heard) = (RunKind::Rewrap, (&Stop::default(), &self.listener));
+        let taken =
+            Lease::obtain(&self.store, &self.clock, kind, &self.owner, json!({}), self.busy, heard).await?;
+        let lease = match taken {
             Taken::Ours(lease) => lease,
-            Taken::HeldBy(outcome) => {
+            Taken::Not(outcome) => {
                 let master_key = self.active().await?.id;
                 return Ok(RewrapReport { outcome, master_key, rewrapped: 0, already_current: 0 });
             }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use time::Duration;
 
 use super::events::{Listener, RotationEvent, RotationEvents};
-use super::job::{Busy, Due, Job, Speed};
-use super::lease::default_owner;
+use super::job::{Due, Job, Speed};
+use super::lease::{Busy, default_owner};
 use super::report::RotationReport;
 use super::usage::DataKeySummary;
 use crate::clock::Clock;
