@@ -1,5 +1,7 @@
 //! How a passphrase becomes a key: the salt and parameters that its provider record holds.
 
+use std::str::FromStr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -61,14 +63,7 @@ impl Recipe {
                 "only argon2id, version 19, derives keys from passphrases",
             ));
         }
-        let mut costs = costs.split(',');
-        let mut cost = |name: &str| -> Result<u32> {
-            let number = costs.next().and_then(|part| part.strip_prefix(name));
-            let number = number.ok_or_else(malformed)?;
-            let value: u32 = number.parse().map_err(|_| malformed())?;
-            Ok(value)
-        };
-        let (memory_kib, passes, lanes) = (cost("m=")?, cost("t=")?, cost("p=")?);
+        let [memory_kib, passes, lanes] = costs_of(costs).ok_or_else(malformed)?;
         let mut salt = [0; SALT_BYTES];
         // Base64 wants room for whole groups of 3 bytes.
         let mut decoded = [0; SALT_BYTES.div_ceil(3) * 3];
@@ -84,6 +79,29 @@ impl Recipe {
             return Err(malformed());
         }
         Ok(recipe)
+    }
+}
+
+/// Memory, passes and lanes of `m=…,t=…,p=…`.
+fn costs_of(text: &str) -> Option<[u32; 3]> {
+    let mut parts = text.split(',');
+    let mut cost = |name: &str| parts.next()?.strip_prefix(name)?.parse().ok();
+    let costs = [cost("m=")?, cost("t=")?, cost("p=")?];
+    parts.next().is_none().then_some(costs)
+}
+
+/// As a provider record spells them: `m=65536,t=3,p=4`, the memory in KiB.
+impl FromStr for Argon2Parameters {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let [memory_kib, passes, lanes] = costs_of(text).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "argon2id's parameters are given as m=65536,t=3,p=4: memory in KiB, passes, lanes",
+            )
+        })?;
+        Self::new(memory_kib, passes, lanes)
     }
 }
 
@@ -106,6 +124,17 @@ mod tests {
         assert!(text.as_str().starts_with("argon2id$v=19$m=65536,t=3,p=4$"));
         let back = Recipe::of_record(&text).unwrap();
         assert_eq!((back.parameters, back.salt), (recipe.parameters, recipe.salt));
+    }
+
+    #[test]
+    fn parameters_are_given_as_a_record_spells_them() {
+        assert_eq!("m=65536,t=3,p=4".parse::<Argon2Parameters>().unwrap(), Argon2Parameters::default());
+        for text in
+            ["", "m=65536", "t=3,m=65536,p=4", "m=65536,t=3,p=4,x=1", "m=64MiB,t=3,p=4", "m=8,t=1,p=1"]
+        {
+            let error = text.parse::<Argon2Parameters>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+        }
     }
 
     #[test]
