@@ -70,7 +70,7 @@ fn usage_errors_say_what_is_wrong_on_one_line() {
         (&["rotat"], "rotate?"),
         (&["rotate", "--forced"], "there is no argument --forced"),
         (&["rotate", "--force", "--max-age", "3d"], "can't be used with"),
-        (&["rotate", "--max-age", "3w"], "90d or 12h"),
+        (&["rotate", "--max-age", "3w"], "12h or 7d"),
         (&["get", organization], "--integration ID or --connector NAME"),
         (&["get", "--connector", "github"], "--organization ID"),
         (&["get", organization, "--connector", "github", "--integration", organization], "--integration"),

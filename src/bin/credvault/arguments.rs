@@ -1,16 +1,20 @@
 //! The command line.
 
+mod credentials;
 mod examples;
+mod jobs;
+mod keys;
+mod values;
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use credvault::{CredentialType, DataKeyId, IntegrationId, OrganizationId};
-use time::format_description::well_known::Rfc3339;
-use time::{Duration, OffsetDateTime, UtcOffset};
+use credvault::OrganizationId;
 
+pub(crate) use self::credentials::{Address, Expiring, Get, Integration, Put, Transfer};
+pub(crate) use self::jobs::{Adopt, Rewrap, Rotate, Salt};
+pub(crate) use self::keys::Keys;
 use crate::bulk;
 
 /// The heading of the options that every command has.
@@ -194,185 +198,6 @@ pub(crate) enum MasterKey {
     Check,
 }
 
-/// One credential.
-#[derive(Args)]
-pub(crate) struct Address {
-    /// The organization.
-    #[arg(long, value_name = "ID")]
-    pub(crate) organization: OrganizationId,
-    #[command(flatten)]
-    pub(crate) integration: Integration,
-}
-
-/// Its integration.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Integration {
-    /// The integration.
-    #[arg(long = "integration", value_name = "ID")]
-    pub(crate) id: Option<IntegrationId>,
-    /// The organization's integration with this connector, such as `github`.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) connector: Option<String>,
-}
-
-#[derive(Args)]
-pub(crate) struct Put {
-    #[command(flatten)]
-    pub(crate) address: Address,
-    /// Make the integration with the connector, if there is none.
-    #[arg(long, conflicts_with = "id")]
-    pub(crate) create: bool,
-    /// Store this one field; standard input is its value, one newline at the end dropped.
-    #[arg(long, value_name = "NAME", value_parser = field_name)]
-    pub(crate) field: Option<String>,
-    /// `token`, `oauth2`, `service_account` or another name.
-    #[arg(long = "type", value_name = "TYPE", default_value = "token")]
-    pub(crate) credential_type: CredentialType,
-    /// When it expires, such as 2027-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub(crate) expires_at: Option<OffsetDateTime>,
-}
-
-#[derive(Args)]
-pub(crate) struct Get {
-    #[command(flatten)]
-    pub(crate) address: Address,
-    /// Show the values of all fields.
-    #[arg(long)]
-    pub(crate) reveal: bool,
-    /// Print the value of this field and nothing else.
-    #[arg(long, value_name = "NAME", conflicts_with = "reveal")]
-    pub(crate) field: Option<String>,
-}
-
-#[derive(Args)]
-pub(crate) struct Expiring {
-    #[command(flatten)]
-    pub(crate) until: Until,
-    /// At most this many.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) limit: u32,
-}
-
-/// Up to when.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Until {
-    /// From now on, such as 7d or 12h.
-    #[arg(long, value_name = "DURATION", value_parser = age)]
-    pub(crate) within: Option<Duration>,
-    /// Up to a moment, such as 2027-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub(crate) before: Option<OffsetDateTime>,
-}
-
-#[derive(Args)]
-pub(crate) struct Transfer {
-    #[command(flatten)]
-    pub(crate) integration: Integration,
-    /// The organization that has it.
-    #[arg(long, value_name = "ID")]
-    pub(crate) from: OrganizationId,
-    /// The organization that gets it.
-    #[arg(long, value_name = "ID")]
-    pub(crate) to: OrganizationId,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Keys {
-    /// List the data keys with the rows under each.
-    #[command(after_help = examples::KEYS_LIST)]
-    List,
-    /// Show one data key, and what it is still needed for.
-    #[command(after_help = examples::KEYS_SHOW)]
-    Show {
-        /// The data key: a UUID, or `v1` for the legacy key.
-        #[arg(value_name = "ID")]
-        id: DataKeyId,
-    },
-    /// Give an organization a data key of its own, or a new one; its rows follow with the next rotation.
-    #[command(after_help = examples::KEYS_CREATE)]
-    Create {
-        /// The organization.
-        #[arg(long, value_name = "ID")]
-        organization: OrganizationId,
-    },
-}
-
-#[derive(Args)]
-pub(crate) struct Adopt {
-    #[command(flatten)]
-    pub(crate) salt: Salt,
-    /// Go on with the salt that everybody knows, which the service used when none was set.
-    #[arg(long)]
-    pub(crate) accept_leaked_salt: bool,
-}
-
-/// Where the salt is.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Salt {
-    /// The file that holds the salt: its bytes exactly, a newline at the end among them.
-    #[arg(long = "salt-file", value_name = "PATH")]
-    pub(crate) file: Option<PathBuf>,
-    /// The environment variable that holds the salt.
-    #[arg(long = "salt-env", value_name = "NAME")]
-    pub(crate) variable: Option<String>,
-}
-
-#[derive(Args)]
-pub(crate) struct Rotate {
-    /// Replace every active data key, however old.
-    #[arg(long, conflicts_with = "max_age")]
-    pub(crate) force: bool,
-    /// Replace active data keys older than this, such as 30d or 12h.
-    #[arg(long, value_name = "AGE", default_value = "90d", value_parser = age)]
-    pub(crate) max_age: Duration,
-    /// Replace only this organization's own key, which it must have; rows are re-encrypted wherever that is due.
-    #[arg(long, value_name = "ID")]
-    pub(crate) organization: Option<OrganizationId>,
-    /// Re-encrypt this many rows at once: 1 to 5000.
-    #[arg(long, value_name = "N")]
-    pub(crate) batch_size: Option<u32>,
-}
-
-#[derive(Args)]
-pub(crate) struct Rewrap {
-    /// The new master key, as --master-key takes it.
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) to: String,
-    /// Don't ask: every service has the new key already.
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
-
-/// A field's name. An empty one is an unset variable of the shell, although the vault would keep it.
-fn field_name(text: &str) -> Result<String, &'static str> {
-    if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
-}
-
-/// A moment as the vault keeps it: in UTC, to the microsecond.
-fn moment(text: &str) -> Result<OffsetDateTime, &'static str> {
-    const FORM: &str = "it is a time such as 2027-01-31T12:00:00Z";
-    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| FORM)?;
-    let moment = moment.checked_to_offset(UtcOffset::UTC).ok_or(FORM)?;
-    moment.replace_nanosecond(moment.microsecond() * 1_000).map_err(|_| FORM)
-}
-
-fn age(text: &str) -> Result<Duration, &'static str> {
-    const FORM: &str = "it is a number of days or hours, such as 90d or 12h";
-    /// A hundred years: no key is older.
-    const MAX_HOURS: i64 = 876_600;
-    let (number, hours) = match text.strip_suffix('h') {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('d').unwrap_or(text), 24),
-    };
-    let number = i64::from(u32::from_str(number).map_err(|_| FORM)?);
-    let hours = number * hours;
-    if hours > MAX_HOURS { Err("it is a hundred years at most") } else { Ok(Duration::hours(hours)) }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -394,28 +219,5 @@ mod tests {
             }
         }
         check(&Arguments::command(), "credvault");
-    }
-
-    #[test]
-    fn a_moment_is_kept_in_utc_to_the_microsecond() {
-        use time::macros::datetime;
-        assert_eq!(
-            moment("2027-01-31T13:00:00.1234569+01:00"),
-            Ok(datetime!(2027-01-31 12:00:00.123456 UTC))
-        );
-        for text in ["", "2027-01-31", "2027-01-31T12:00:00", "9999-12-31T23:59:59-01:00"] {
-            assert!(moment(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_age_is_days_or_hours() {
-        assert_eq!(age("90d"), Ok(Duration::days(90)));
-        assert_eq!(age("7"), Ok(Duration::days(7)));
-        assert_eq!(age("12h"), Ok(Duration::hours(12)));
-        assert_eq!(age("0d"), Ok(Duration::ZERO));
-        for text in ["", "d", "-1d", "1w", "1.5d", "4294967295d"] {
-            assert!(age(text).is_err(), "{text}");
-        }
     }
 }

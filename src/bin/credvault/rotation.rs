@@ -15,7 +15,11 @@ use crate::output::{self, Report};
 pub(crate) async fn rotate(global: &Global, rotate: &Rotate) -> anyhow::Result<Report> {
     let vault = connection::open(global).await?;
     let mut rotation = vault.rotation();
-    rotation = if rotate.force { rotation.force() } else { rotation.max_age(rotate.max_age) };
+    rotation = if rotate.force {
+        rotation.force()
+    } else {
+        rotation.max_age(time::Duration::try_from(rotate.max_age).unwrap_or(time::Duration::MAX))
+    };
     if let Some(organization) = rotate.organization {
         rotation = rotation.organization(organization);
     }

@@ -34,7 +34,9 @@ pub(crate) async fn describe(global: &Global, address: &Address) -> anyhow::Resu
 pub(crate) async fn expiring(global: &Global, expiring: &Expiring) -> anyhow::Result<Report> {
     let before = match (expiring.until.before, expiring.until.within) {
         (Some(before), _) => Some(before),
-        (None, within) => OffsetDateTime::now_utc().checked_add(within.unwrap_or_default()),
+        (None, within) => time::Duration::try_from(within.unwrap_or_default())
+            .ok()
+            .and_then(|within| OffsetDateTime::now_utc().checked_add(within)),
     };
     let before = before.ok_or_else(|| usage("--within ends after the year 9999"))?;
     let vault = connection::open(global).await?;

@@ -1,0 +1,56 @@
+//! The arguments of the jobs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use credvault::OrganizationId;
+
+use super::values::duration;
+
+#[derive(Args)]
+pub(crate) struct Adopt {
+    #[command(flatten)]
+    pub(crate) salt: Salt,
+    /// Go on with the salt that everybody knows, which the service used when none was set.
+    #[arg(long)]
+    pub(crate) accept_leaked_salt: bool,
+}
+
+/// Where the salt is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Salt {
+    /// The file that holds the salt: its bytes exactly, a newline at the end among them.
+    #[arg(long = "salt-file", value_name = "PATH")]
+    pub(crate) file: Option<PathBuf>,
+    /// The environment variable that holds the salt.
+    #[arg(long = "salt-env", value_name = "NAME")]
+    pub(crate) variable: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// Replace every active data key, however old.
+    #[arg(long, conflicts_with = "max_age")]
+    pub(crate) force: bool,
+    /// Replace active data keys older than this, such as 30d or 12h.
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = duration)]
+    pub(crate) max_age: Duration,
+    /// Replace only this organization's own key, which it must have; rows are re-encrypted wherever that is due.
+    #[arg(long, value_name = "ID")]
+    pub(crate) organization: Option<OrganizationId>,
+    /// Re-encrypt this many rows at once: 1 to 5000.
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rewrap {
+    /// The new master key, as --master-key takes it.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) to: String,
+    /// Don't ask: every service has the new key already.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
