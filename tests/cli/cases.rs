@@ -131,8 +131,19 @@ impl Drawn {
         Self { typed, ids: Vec::new() }
     }
 
-    /// `output` with `[ID-1]` for the first id that comes, and so on, `[TIME]` and `[REVISION]`.
+    /// `output` with `[ID-1]` for the first id that comes, and so on, `[TIME]`, `[REVISION]` and `[OWNER]`.
     fn replaced(&mut self, output: &str) -> String {
+        const OWNER: &str = r#""owner":""#;
+        let mut parts = output.split(OWNER);
+        let mut text = self.words_replaced(parts.next().unwrap());
+        for part in parts {
+            let (_, after) = part.split_once('"').unwrap();
+            text.push_str(&format!("{OWNER}[OWNER]\"{}", self.words_replaced(after)));
+        }
+        text
+    }
+
+    fn words_replaced(&mut self, output: &str) -> String {
         let is_part = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
         let mut text = String::new();
         let mut rest = output;
@@ -193,6 +204,11 @@ fn what_is_drawn_gets_a_name_and_what_was_typed_keeps_its_own() {
     let typed = "6f1d2f0e-9a3b-4b7e-8f52-1f6d0c1f7a10";
     let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
     let mut drawn = Drawn::new(format!("credvault list --organization {typed}"));
-    let output = format!("{typed} {a}: {b}. \"{a}\" 2027-01-31T12:00:00.5Z cv1.x_y-z\n");
-    assert_eq!(drawn.replaced(&output), format!("{typed} [ID-1]: [ID-2]. \"[ID-1]\" [TIME] [REVISION]\n"));
+    let output = format!(
+        "{typed} {a}: {b}. \"{a}\" 2027-01-31T12:00:00.5Z cv1.x_y-z \"owner\":\"host, process 7\" {a}\n"
+    );
+    assert_eq!(
+        drawn.replaced(&output),
+        format!("{typed} [ID-1]: [ID-2]. \"[ID-1]\" [TIME] [REVISION] \"owner\":\"[OWNER]\" [ID-1]\n")
+    );
 }

@@ -14,6 +14,8 @@ mod documents;
 mod jobs;
 mod lookups;
 mod refusals;
+mod runs;
 mod schedules;
 mod shell;
+mod status;
 mod vaults;

@@ -149,6 +149,26 @@ async fn rotations_at_once_never_work_at_the_same_time(database: TestDatabase) {
 }
 
 async fn a_rotation_that_is_to_wait_begins_when_the_lease_is_given_back(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    service.add_tenants_with_tokens(&vault, 4).await;
+    let first = vault.rotation().force().owner("the first").batch_size(2).unwrap();
+    let halted = Halted::after_first_page(first).await;
+    let elsewhere = service.open().await;
+    let (waiting, mut events) = elsewhere.rotation().wait_for_lease().events();
+    let waiting = tokio::spawn(waiting.run());
+    let event = events.next().await.unwrap();
+    assert!(
+        matches!(&event, RotationEvent::WaitingForLease { owner, .. } if owner == "the first"),
+        "{event:?}"
+    );
+    assert!(!waiting.is_finished());
+    let report = halted.finish().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 4));
+    let report = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!((report.outcome, report.already_current), (Outcome::Complete, 4));
+    service.assert_all_current(&vault).await;
+}
+
 async fn a_rewrap_that_waits_for_the_lease_runs_when_it_is_free(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
     service.add_tenants_with_tokens(&vault, 4).await;

@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use credvault::OrganizationId;
 
 pub(crate) use self::credentials::{Address, Expiring, Get, Integration, Put, Transfer};
-pub(crate) use self::jobs::{Adopt, Rewrap, Rotate, Salt};
+pub(crate) use self::jobs::{Adopt, Rewrap, Rotate, Salt, Status};
 pub(crate) use self::keys::Keys;
 use crate::bulk;
 
@@ -137,6 +137,13 @@ pub(crate) enum Command {
     /// Services go on reading and writing meanwhile. Only one process does this at a time; another one says so.
     #[command(after_help = examples::ROTATE)]
     Rotate(Rotate),
+    /// List the rotations and rewraps: who ran each, when, and what it did; the last one first.
+    #[command(after_help = examples::ROTATIONS)]
+    Rotations {
+        /// At most this many.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
     /// Wrap all data keys by another master key. No credential is touched.
     #[command(after_help = examples::REWRAP)]
     Rewrap(Rewrap),
@@ -145,9 +152,10 @@ pub(crate) enum Command {
     Verify,
     /// Say what is in the vault and what remains to be done.
     ///
-    /// Exit code 4 with rows in quarantine, else 3 with rows that a rotation has to re-encrypt.
+    /// Exit code 4 with rows in quarantine; else 3 with rows that a rotation has to re-encrypt, with an active data key
+    /// that is too old or compromised, or where the last rotation ended before its work was done.
     #[command(after_help = examples::STATUS)]
-    Status,
+    Status(Status),
     /// Print the completions for a shell.
     #[command(after_help = examples::COMPLETIONS)]
     Completions {

@@ -23,9 +23,11 @@ mod keys;
 mod master_key_check;
 mod output;
 mod rotation;
+mod runs;
 mod setup;
 mod shell_files;
 mod standard_streams;
+mod status;
 mod summaries;
 mod verification;
 
@@ -78,9 +80,10 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Keys(command) => keys::run(&global, &command).await,
         Command::Adopt(adopt) => adoption::run(&global, &adopt).await,
         Command::Rotate(rotate) => rotation::rotate(&global, &rotate).await,
+        Command::Rotations { limit } => runs::rotations(&global, limit).await,
         Command::Rewrap(rewrap) => rotation::rewrap(&global, &rewrap).await,
         Command::Verify => verification::verify(&global).await,
-        Command::Status => verification::status(&global).await,
+        Command::Status(asked) => status::status(&global, &asked).await,
         Command::Completions { shell } => shell_files::completions(shell),
         Command::Man { out } => shell_files::man(out.as_deref()),
     }

@@ -1,14 +1,13 @@
-//! What an operator asks: `verify`, `status`.
+//! Whether every key and every row is as it was written: `verify`.
 
 use std::fmt::Write;
 
-use credvault::{Finding, Phase, Problem, RunSummary};
+use credvault::{Finding, Problem};
 use serde_json::{Value, json};
 
 use crate::arguments::Global;
 use crate::connection;
 use crate::failure::Exit;
-use crate::keys;
 use crate::output::{self, Report};
 
 /// `credvault verify`.
@@ -81,76 +80,4 @@ fn finding(finding: &Finding) -> Value {
             "message": other.to_string(),
         }),
     }
-}
-
-/// `credvault status`.
-pub(crate) async fn status(global: &Global) -> anyhow::Result<Report> {
-    let vault = connection::open(global).await?;
-    let status = vault.status().await?;
-    let exit = match (status.quarantined_rows, status.stale_rows) {
-        (0, 0) => Exit::Done,
-        (0, _) => Exit::WorkRemains,
-        _ => Exit::Findings,
-    };
-    let last_run = match &status.last_run {
-        Some(RunSummary { kind, outcome: Some(outcome), finished_at: Some(when), .. }) => {
-            format!("{kind}: {outcome}, {}", output::moment(*when))
-        }
-        _ => "none yet".to_owned(),
-    };
-    let mut facts = vec![
-        ("vault", status.vault_id.to_string()),
-        ("stale rows", advice(status.stale_rows, "`credvault rotate` re-encrypts them")),
-        ("quarantined rows", advice(status.quarantined_rows, "`credvault verify` names them")),
-        ("last job", last_run),
-    ];
-    if status.phase != Phase::None {
-        facts.insert(1, ("adoption", status.phase.as_str().to_owned()));
-    }
-    let mut text = output::facts(&facts);
-    text.push('\n');
-    text.push_str(&output::table(
-        ["MASTER KEY", "PROVIDER", "STATE", "WRAPS"],
-        status.master_keys.iter().map(|key| {
-            [
-                key.id.to_string(),
-                key.provider.clone(),
-                key.state.as_str().to_owned(),
-                output::count(key.wraps, "data key"),
-            ]
-        }),
-    ));
-    text.push('\n');
-    text.push_str(&keys::table(&status.data_keys));
-    let master_keys: Vec<Value> = status
-        .master_keys
-        .iter()
-        .map(|key| {
-            json!({
-                "master_key_id": key.id.to_string(),
-                "provider": key.provider,
-                "state": key.state.as_str(),
-                "wraps": key.wraps,
-            })
-        })
-        .collect();
-    let fields = json!({
-        "vault_id": status.vault_id.to_string(),
-        "phase": status.phase.as_str(),
-        "stale_rows": status.stale_rows,
-        "quarantined_rows": status.quarantined_rows,
-        "last_job": status.last_run.map(|run| {
-            json!({
-                "finished_at": run.finished_at.map(output::rfc3339),
-                "outcome": format!("{}: {}", run.kind, run.outcome.unwrap_or_default()),
-            })
-        }),
-        "master_keys": master_keys,
-        "data_keys": keys::documents(&status.data_keys),
-    });
-    Ok(Report::new("status", exit, text, fields))
-}
-
-fn advice(rows: u64, advice: &str) -> String {
-    if rows == 0 { "0".to_owned() } else { format!("{}: {advice}", output::grouped(rows)) }
 }

@@ -109,6 +109,11 @@ Examples:
   credvault rotate --force         a new data key now
   credvault rotate --max-age 30d   another schedule";
 
+pub(super) const ROTATIONS: &str = "\
+Examples:
+  credvault rotations
+  credvault rotations --limit 1 --output json";
+
 pub(super) const REWRAP: &str = "\
 Example:
   credvault master-key generate --out new.key
@@ -121,8 +126,9 @@ Example:
   credvault verify --output json";
 
 pub(super) const STATUS: &str = "\
-Example:
-  credvault status";
+Examples:
+  credvault status
+  credvault status --count --output json     for a monitor, with the exit code";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -54,3 +54,16 @@ pub(crate) struct Rewrap {
     #[arg(long)]
     pub(crate) yes: bool,
 }
+
+#[derive(Args)]
+pub(crate) struct Status {
+    /// Count the rows exactly, each with its scope, in place of a fast count by their key alone.
+    ///
+    /// The fast one takes the rows of an organization for current that has got a data key of its own since they were
+    /// written.
+    #[arg(long)]
+    pub(crate) count: bool,
+    /// When an active data key is due: older than this.
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = duration)]
+    pub(crate) max_age: Duration,
+}
