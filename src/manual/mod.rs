@@ -3,6 +3,7 @@
 //! - [`mod@format`]: the bytes of a stored value, a wrapped key and a master key as text
 //! - [`threat_model`]: who gets what, and what nothing here can prevent
 //! - [`rotation`]: the protocol of a rotation and a rewrap, and the adoption of older rows
+//! - [`protocol`]: why the rotation protocol has each of its parts, and the model that tries it
 //! - [`operations`]: setting up, backups, schedules, exit codes, changing the master key
 //! - [`comparison`]: Asherah, Vault transit, Lockbox, Airflow, and where they are the better choice
 //! - [`output`]: the documents of the command's `--output json`
@@ -25,6 +26,9 @@ pub mod threat_model {}
 
 #[doc = include_str!("rotation.md")]
 pub mod rotation {}
+
+#[doc = include_str!("protocol.md")]
+pub mod protocol {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
