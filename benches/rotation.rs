@@ -15,7 +15,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Dialect, KeyFiles, TestDatabase};
+use common::Dialect;
 use credvault::{Outcome, Rotation, Vault};
 use table::Table;
 

@@ -10,6 +10,7 @@ use common::{Dialect, TestDatabase};
 use credvault::provider::KeyFile;
 use credvault::{Credential, CredentialType, ErrorKind, Outcome, Vault};
 use sqlx::Connection;
+use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_with_the_documented_rights_does_all_that_services_do() {

@@ -67,7 +67,7 @@ pub(super) async fn run(rows: u32) -> bool {
         ];
         for (times, rotation) in times[1..].iter_mut().zip(runs) {
             table.vacuum().await;
-            times.push(p99(&table, async { drop(rotate(rotation, rows).await) }).await);
+            times.push(p99(&table, async { _ = rotate(rotation, rows).await }).await);
         }
     }
     let [idle, default, half, workers] = times.map(harness::median);

@@ -161,7 +161,7 @@ impl Job {
         let new_keys = self.switch_due_keys(lease.run()).await?;
         // It is set once.
         let _ = running.new_keys.set(new_keys.clone());
-        drain::capture(store, lease).await?;
+        retrying(&running.stop, || drain::capture(store, lease)).await?;
 
         let listed = store.quarantined().await?;
         let sweeper = Arc::new(self.sweeper(running, lease).await?);
@@ -351,7 +351,7 @@ impl Job {
         let (store, clock) = (self.store.as_ref(), self.clock.as_ref());
         let mut new_keys = finish_pre_active(store, &self.keyring, clock, Some(run)).await?;
         for key in self.due_keys().await? {
-            let id = new_data_key(store, &self.keyring, key.organization).await?;
+            let id = new_data_key(store, &self.keyring, key.organization, Some(run)).await?;
             activate(store, clock, id, key.organization, Some(run)).await?;
             new_keys.push((id, key.organization));
         }

@@ -6,18 +6,19 @@ use crate::envelope::{Nonce, WrapContext, wrap_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, OrganizationId};
 use crate::keyring::Keyring;
-use crate::store::{KeyState, NewDataKey, On, RunId, Store, Switch, WrappedKey};
+use crate::store::{Insertion, KeyState, NewDataKey, On, RunId, Store, Switch, WrappedKey};
 
 /// Makes a data key for a scope, pre-active, and holds what was stored to its key check; one that is there already,
-/// from a run that ended early, is taken instead.
+/// from a run that ended early, is taken instead. A run does so only as long as it has its lease.
 ///
 /// # Errors
 ///
-/// `KeyUnavailable`, `KeyMismatch` or `Tampered` if the master key or the stored key doesn't hold; `Store`.
+/// `LeaseLost` if another run has taken over; `KeyUnavailable`, `KeyMismatch` or `Tampered` if the master key or the stored key doesn't hold; `Store`.
 pub(crate) async fn new_data_key(
     store: &dyn Store,
     keyring: &Keyring,
     organization: Option<OrganizationId>,
+    run: Option<RunId>,
 ) -> Result<DataKeyId> {
     /// A rewrap may switch the master key between reading it and inserting the data key.
     const ATTEMPTS: usize = 3;
@@ -47,7 +48,9 @@ pub(crate) async fn new_data_key(
                 text: wrap_key(&master, Nonce::draw()?, &wrap, &key)?,
             },
         };
-        store.insert_data_key(&row).await?;
+        if store.insert_data_key(&row, run).await? == Insertion::Fenced {
+            return Err(fenced(row.id));
+        }
     }
     Err(Error::new(ErrorKind::Conflict, "the active master key kept changing while a data key was made"))
 }
@@ -67,12 +70,7 @@ pub(crate) async fn activate(
 ) -> Result<()> {
     match store.switch_data_key(id, organization, clock.offset(), run).await? {
         Switch::Done => return Ok(()),
-        Switch::Fenced => {
-            return Err(Error::new(
-                ErrorKind::LeaseLost,
-                format!("data key {id} was not switched to: another process has taken the lease"),
-            ));
-        }
+        Switch::Fenced => return Err(fenced(id)),
         Switch::NotPreActive => {}
     }
     // Another process may have finished the same key.
@@ -103,4 +101,11 @@ pub(crate) async fn finish_pre_active(
         }
     }
     Ok(finished)
+}
+
+fn fenced(key: DataKeyId) -> Error {
+    Error::new(
+        ErrorKind::LeaseLost,
+        format!("data key {key} was not made or switched to: another process has taken the lease"),
+    )
 }

@@ -65,7 +65,12 @@ pub(super) async fn sweep_until_nothing_is_left(
             let drained = retrying(stop, || store.drained()).await?;
             let usage = retrying(stop, || Usage::count(store)).await?;
             if usage.stale == 0 {
-                return Ok(End::NothingLeft { usage, drained });
+                if retrying(stop, || store.switched()).await?.is_empty() {
+                    return Ok(End::NothingLeft { usage, drained });
+                }
+                // Another process has switched a key meanwhile: what is older than that may write yet.
+                retrying(stop, || drain::capture(store, &sweeper.lease)).await?;
+                continue;
             }
             // By query, not by what this process has seen: rows have become stale behind the sweep.
             waiting.rows = usage.stale;

@@ -6,8 +6,8 @@ use time::Duration;
 use super::On;
 use super::migrate::MigrationName;
 use super::rows::{
-    DataKeyRow, Destruction, Identity, MasterKeyRow, NewDataKey, NewMasterKey, NewVault, Phase, RunId,
-    Switch, WrappedKey,
+    DataKeyRow, Destruction, Identity, Insertion, MasterKeyRow, NewDataKey, NewMasterKey, NewVault, Phase,
+    RunId, Switch, WrappedKey,
 };
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -55,9 +55,9 @@ pub(crate) trait KeyStore {
     /// All data keys, oldest first; `Malformed` in the place of a record that names no key, or isn't as it was written.
     async fn data_keys(&self) -> Result<Vec<Result<DataKeyRow>>>;
 
-    /// Records a data key, pre-active, with its material, in one transaction; `false`, and nothing written, if its
-    /// scope has a pre-active key already or its master key is not the active one.
-    async fn insert_data_key(&self, key: &NewDataKey) -> Result<bool>;
+    /// Records a data key, pre-active, with its material, in one transaction, unless its scope has a pre-active key already
+    /// or its master key is not the active one; for a `run`, only as long as that has its lease.
+    async fn insert_data_key(&self, key: &NewDataKey, run: Option<RunId>) -> Result<Insertion>;
 
     /// Makes a pre-active data key the active one of its scope and deactivates the one before it, in one transaction;
     /// for a `run`, only as long as that has its lease.
@@ -160,6 +160,13 @@ macro_rules! key_store {
 
         fn unknown_state(id: &str, state: &str) -> Error {
             Error::new(ErrorKind::Malformed, format!("key {id} is in the unknown state {state:?}"))
+        }
+
+        /// Keeps a run from ending before the transaction does; `false` if it has lost its lease.
+        async fn hold(connection: &mut Conn, run: Option<RunId>) -> sqlx::Result<bool> {
+            let Some(run) = run else { return Ok(true) };
+            let held = sqlx::query(sql::HOLD_RUN).bind(run.0).execute(connection).await?;
+            Ok(held.rows_affected() == 1)
         }
 
         /// Writes a data key and its material; `false` if the first was refused.
@@ -271,12 +278,7 @@ macro_rules! key_store {
                 to_the_end(async move {
                     let say = |error| failure("switching the master key", error);
                     let mut transaction = begin(&pool).await.map_err(say)?;
-                    let held = sqlx::query(sql::HOLD_RUN)
-                        .bind(run.0)
-                        .execute(&mut *transaction)
-                        .await
-                        .map_err(say)?;
-                    if held.rows_affected() != 1 {
+                    if !hold(&mut transaction, Some(run)).await.map_err(say)? {
                         transaction.rollback().await.map_err(say)?;
                         return Ok(false);
                     }
@@ -336,14 +338,18 @@ macro_rules! key_store {
                 Ok(rows.into_iter().map(data_key_row).collect())
             }
 
-            async fn insert_data_key(&self, key: &NewDataKey) -> Result<bool> {
+            async fn insert_data_key(&self, key: &NewDataKey, run: Option<RunId>) -> Result<Insertion> {
                 let (pool, key) = (self.pool.clone(), key.clone());
                 to_the_end(async move {
                     let say = |error| failure("recording the data key", error);
                     let mut transaction = begin(&pool).await.map_err(say)?;
+                    if !hold(&mut transaction, run).await.map_err(say)? {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(Insertion::Fenced);
+                    }
                     let inserted = write_data_key(&mut transaction, &key).await.map_err(say)?;
                     transaction.commit().await.map_err(say)?;
-                    Ok(inserted)
+                    Ok(if inserted { Insertion::Done } else { Insertion::Refused })
                 })
                 .await
             }
@@ -359,12 +365,9 @@ macro_rules! key_store {
                 to_the_end(async move {
                     let say = |error| failure("switching the data key", error);
                     let mut transaction = begin(&pool).await.map_err(say)?;
-                    if let Some(run) = run {
-                        let held = sqlx::query(sql::HOLD_RUN).bind(run.0).execute(&mut *transaction).await;
-                        if held.map_err(say)?.rows_affected() != 1 {
-                            transaction.rollback().await.map_err(say)?;
-                            return Ok(Switch::Fenced);
-                        }
+                    if !hold(&mut transaction, run).await.map_err(say)? {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(Switch::Fenced);
                     }
                     let offset = microseconds(clock_offset);
                     // Two statements: one with CASE can break the unique index of active keys half-way.

@@ -319,7 +319,20 @@ fn was_cancelled(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == QUERY_CANCELED)
 }
 
+/// In two looks: the server reads a session's transaction id before its snapshot, without a lock, so that one which gets the
+/// one and lets go of the other in between shows neither.
 async fn running_transactions(pool: &PgPool) -> Result<Captured> {
+    let first = look_at_running_transactions(pool).await?;
+    let mut both = look_at_running_transactions(pool).await?;
+    if first.server_started == both.server_started {
+        both.transactions.extend(first.transactions);
+        both.transactions.sort_unstable();
+        both.transactions.dedup();
+    }
+    Ok(both)
+}
+
+async fn look_at_running_transactions(pool: &PgPool) -> Result<Captured> {
     const DOING: &str = "listing the transactions that are older than a switch";
     let say = |error| failure(DOING, error);
     let rows = sqlx::query(sql::RUNNING_TRANSACTIONS).fetch_all(pool).await.map_err(say)?;

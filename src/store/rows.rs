@@ -263,6 +263,17 @@ pub(crate) enum Swapped {
     TookTooLong,
 }
 
+/// What became of a new data key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Insertion {
+    /// It is recorded, pre-active.
+    Done,
+    /// Its scope has a pre-active key already, or its master key is not the active one; nothing changed.
+    Refused,
+    /// The run has lost its lease; nothing changed.
+    Fenced,
+}
+
 /// What became of a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Switch {

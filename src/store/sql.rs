@@ -339,8 +339,9 @@ macro_rules! statements {
             "SELECT id FROM vault_data_keys
               WHERE drain_run_id IS NULL AND state IN ('active', 'deactivated')
                 AND (id <> 'v1' OR (SELECT phase FROM vault_identity) = 'cut-over')";
+        /// A run that captures again has seen the end of what it captured before: its keys wait for the new set, too.
         pub(in $crate::store) const CAPTURE: &str =
-            "UPDATE vault_rotation_runs SET captured = $2 WHERE id = $1 AND finished_at IS NULL";
+            "UPDATE vault_rotation_runs SET captured = $2, drained_at = NULL WHERE id = $1 AND finished_at IS NULL";
         pub(in $crate::store) const ASSIGN_DRAIN: &str =
             "UPDATE vault_data_keys SET drain_run_id = $2 WHERE id = $1 AND drain_run_id IS NULL";
         pub(in $crate::store) const DRAINS: &str =

@@ -132,7 +132,7 @@ impl Keys {
 
     async fn switch(&self, scope: Option<OrganizationId>) -> Result<DataKeyId> {
         let (store, keyring, clock) = (&self.0.0.store, &self.0.0.keyring, &self.0.0.clock);
-        let id = new_data_key(store.as_ref(), keyring, scope).await?;
+        let id = new_data_key(store.as_ref(), keyring, scope, None).await?;
         activate(store.as_ref(), clock.as_ref(), id, scope, None).await?;
         keyring.forget_sealing_keys();
         Ok(id)

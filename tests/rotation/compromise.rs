@@ -107,9 +107,8 @@ async fn a_key_compromised_while_a_rotation_re_encrypts_under_it_gets_no_further
     assert_eq!((report.outcome, report.remaining), (Outcome::Complete, 0));
     assert_eq!(key(&vault, new).await.rows, 12);
     service.assert_all_current(&vault).await;
-    // Its switch was after what this rotation captured: the next one's to judge.
-    assert!(!report.unused_keys.contains(&leaked));
-    assert_eq!(vault.rotation().run().await.unwrap().unused_keys, [leaked]);
+    // Its switch was after what this rotation captured first, so that it captured again.
+    assert!(report.unused_keys.contains(&leaked), "{:?}", report.unused_keys);
 }
 
 async fn all_credentials_under_a_key_are_listed_over_pages(database: TestDatabase) {
@@ -122,7 +121,7 @@ async fn all_credentials_under_a_key_are_listed_over_pages(database: TestDatabas
     let mut rows = vault.keys().credentials_under(leaked);
     let mut listed = HashSet::new();
     while let Some(row) = rows.next().await.unwrap() {
-        assert_eq!((row.connector.as_str(), row.credential_type.as_str()), ("github", "token"));
+        assert_eq!((row.connector_type.as_str(), row.credential_type.as_str()), ("github", "token"));
         assert!(listed.insert(row.integration_id), "{} is listed twice", row.integration_id);
     }
     let expected: HashSet<IntegrationId> = tenants[1..].iter().map(|tenant| tenant.integration).collect();

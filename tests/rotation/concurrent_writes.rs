@@ -253,3 +253,29 @@ async fn a_put_that_waited_for_a_transfer_does_not_replace_what_was_transferred(
     assert_eq!(read(&vault, tenant).await, None);
     service.assert_all_current(&vault).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_older_than_a_key_that_another_process_made_meanwhile_is_waited_for_too() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    service.add_tenants_with_tokens(&vault, 4).await;
+    let tenant = service.add_tenants(1).await[0];
+    let elsewhere = service.open().await;
+    let rotation = vault.rotation().force().batch_size(2).unwrap().max_wait(Duration::from_millis(200));
+    let halted = Halted::after_first_page(rotation).await;
+    // It has captured already. A put that then begins seals under the shared key, and is not committed …
+    let mut writer = service.database.connect().await;
+    writer.begin().await;
+    let organization = elsewhere.organization(tenant.organization);
+    organization.put_in(writer.lend(), tenant.integration, &token("late")).await.unwrap();
+    // … when its organization gets a key of its own.
+    elsewhere.keys().create(tenant.organization).await.unwrap();
+    let report = halted.finish().await.unwrap();
+    assert_eq!((report.outcome, report.remaining), (Outcome::WorkRemains, 0));
+    assert_eq!(report.waiting.transactions.iter().count(), 1, "{:?}", report.waiting);
+
+    writer.execute("COMMIT").await;
+    let report = vault.rotation().run().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 1));
+    assert_eq!(read(&vault, tenant).await.unwrap(), "late");
+    service.assert_all_current(&vault).await;
+}

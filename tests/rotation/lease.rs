@@ -111,9 +111,9 @@ async fn a_run_that_lost_its_lease_switches_no_key(database: TestDatabase) {
     let error = rotation.run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     assert_eq!(active_key(&vault, None).await, active, "a run without a lease switched a key");
-    // What it had made is finished by the next.
+    // Nor did it leave one that the next would switch to.
     let report = vault.rotation().run().await.unwrap();
-    assert_eq!((report.outcome, report.new_keys.len(), report.re_encrypted), (Outcome::Complete, 1, 3));
+    assert!(report.is_of_nothing(), "{report:?}");
     service.assert_all_current(&vault).await;
 }
 
