@@ -170,15 +170,18 @@ impl PostgresStore {
 
     async fn connect_within(wait: StdDuration, options: PgConnectOptions) -> Result<Self> {
         const DOING: &str = "connecting to PostgreSQL";
+        // No column is a floating-point number, and a pooler refuses what it can't set for each of its clients.
+        let options = options.extra_float_digits(None);
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("credvault"),
+        };
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(wait)
             // One round trip a call instead of two; a connection that died shows as a retryable error.
             .test_before_acquire(false)
-            .connect_with(match options.get_application_name() {
-                Some(_) => options,
-                None => options.application_name("credvault"),
-            })
+            .connect_with(options)
             .await
             .map_err(|error| match error {
                 // Not a pool that is busy: its first connection was never made.
