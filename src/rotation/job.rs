@@ -21,7 +21,7 @@ use super::usage::{Usage, data_key_summaries};
 use super::wait::{End, sweep_until_nothing_is_left};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{DataKeyId, OrganizationId};
+use crate::id::{DataKeyId, IntegrationId, OrganizationId};
 use crate::keyring::Keyring;
 use crate::store::{DataKeyRow, Destruction, KeyState, Phase, Range, Rows, RunId, RunKind, RunRow, Store};
 
@@ -189,12 +189,7 @@ impl Job {
                 let usage = retrying(stop, || Usage::count(store)).await?;
                 report.remaining = usage.stale.max(waiting.rows);
                 report.waiting = waiting;
-                let rows = retrying(stop, || store.scan(Rows::Stale, Range::ALL, MAX_NAMED_ROWS)).await?;
-                report.locked = rows
-                    .iter()
-                    .map(|row| row.integration)
-                    .filter(|row| !sweeper.pages.has_quarantined(*row))
-                    .collect();
+                report.locked = self.held_rows(&sweeper).await?;
                 usage
             }
             End::Stopped => Usage::default(),
@@ -214,6 +209,21 @@ impl Job {
             _ => Outcome::WorkRemains,
         };
         Ok(report)
+    }
+
+    /// The first rows that are still stale, quarantine aside.
+    async fn held_rows(&self, sweeper: &Sweeper) -> Result<Vec<IntegrationId>> {
+        let mut held = Vec::new();
+        let mut rest = Some(Range::ALL);
+        while let Some(range) = rest.filter(|_| held.len() < MAX_NAMED_ROWS as usize) {
+            let page = || self.store.scan(Rows::Stale, range, MAX_NAMED_ROWS);
+            let rows = retrying(&sweeper.stop, page).await?;
+            rest = rows.last().and_then(|last| range.after(last.cursor));
+            let rows = rows.into_iter().map(|row| row.integration);
+            held.extend(rows.filter(|row| !sweeper.pages.has_quarantined(*row)));
+        }
+        held.truncate(MAX_NAMED_ROWS as usize);
+        Ok(held)
     }
 
     /// What re-encrypts, at the speed that was asked for.
