@@ -1,9 +1,7 @@
 //! Bulk: credentials in and out as lines of JSON.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -291,29 +289,15 @@ fn an_export_goes_to_no_file_that_others_can_read() {
     }
 }
 
-/// Runs the command at a terminal, where `typed` is typed.
-fn at_a_terminal(shell: &Shell, arguments: &str, typed: &str) -> (Option<i32>, String) {
-    let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_credvault"));
-    let mut child = shell
-        .command("script", &["-qec", &command, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
-}
-
 #[test]
 fn an_export_asks_twice_and_shows_nothing_on_a_terminal() {
-    let shell = embedded().with("PATH", &std::env::var("PATH").unwrap());
-    let (code, shown) = at_a_terminal(&shell, "export --yes --in-clear", "");
+    let shell = embedded();
+    let (code, shown) = shell.at_a_terminal("export --yes --in-clear", "");
     assert_eq!(code, Some(2), "{shown}");
     assert!(shown.contains("--out") && !shown.contains(SECRET), "{shown}");
 
     for (typed, code) in [("n\n", 5), ("\n", 5), ("y\ny\n", 5), ("y\nin clear\n", 0)] {
-        let (ended, shown) = at_a_terminal(&shell, "export --out typed.jsonl", typed);
+        let (ended, shown) = shell.at_a_terminal("export --out typed.jsonl", typed);
         assert_eq!(ended, Some(code), "{typed:?}: {shown}");
         assert_eq!(shell.path("typed.jsonl").exists(), code == 0, "{typed:?}");
         assert!(!shown.contains(SECRET), "{shown}");

@@ -1,4 +1,4 @@
-//! Bulk commands take the same memory however many lines there are.
+//! What imports, exports and lists takes the same memory however many lines there are.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -117,4 +117,61 @@ async fn an_export_takes_the_same_memory_for_five_times_as_many_lines() {
     fill(&shell, 400, 2_000).await;
     let many = export_peak_kib(&shell, 2_000);
     assert!(few.abs_diff(many) < TOLERANCE_KIB, "{few} KiB for 400 lines, {many} KiB for 2,000");
+}
+
+/// Adds credentials like the first one, with integrations of their own.
+async fn multiply(shell: &Shell, count: u32) {
+    let options = SqliteConnectOptions::new().filename(shell.path("credvault.db"));
+    let pool =
+        SqlitePoolOptions::new().connect_with(options.synchronous(SqliteSynchronous::Off)).await.unwrap();
+    let id = "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2))
+                    || '-' || hex(randomblob(2)) || '-' || hex(randomblob(6)))";
+    let statements = format!(
+        "BEGIN;
+         WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})
+         INSERT INTO integrations (id, organization_id, user_id, connector_type, status)
+         SELECT {id}, {id}, {id}, 'copy', 'active' FROM n;
+         INSERT INTO integration_credentials
+                (id, integration_id, credential_type, credential_data_encrypted, encryption_key_id)
+         SELECT {id}, i.id, c.credential_type, c.credential_data_encrypted, c.encryption_key_id
+           FROM integrations AS i, (SELECT * FROM integration_credentials LIMIT 1) AS c
+          WHERE i.connector_type = 'copy' AND i.id NOT IN (SELECT integration_id FROM integration_credentials);
+         COMMIT"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+/// The peak of a list of that many credentials under a compromised key.
+fn compromise_peak_kib(shell: &Shell, key: &str, credentials: usize) -> u64 {
+    let mut child = shell
+        .command(env!("CARGO_BIN_EXE_credvault"), &["keys", "compromise", key, "--csv"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Those after them don't fit the pipe: it is still there.
+    const IN_THE_PIPE: usize = 2_000;
+    for _ in 0..credentials - IN_THE_PIPE {
+        lines.next().unwrap().unwrap();
+    }
+    let peak = peak_kib(&child);
+    assert_eq!(lines.count(), IN_THE_PIPE + 1, "and the heading");
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+#[tokio::test]
+async fn a_list_of_what_is_compromised_takes_the_same_memory_for_many_credentials() {
+    let shell = embedded();
+    shell.put_token();
+    let keys = shell.json(0, &["keys", "list"]);
+    let key = keys["data_keys"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap();
+    let key = key["data_key_id"].as_str().unwrap();
+    multiply(&shell, 4_999).await;
+    let few = compromise_peak_kib(&shell, key, 5_000);
+    multiply(&shell, 45_000).await;
+    let many = compromise_peak_kib(&shell, key, 50_000);
+    assert!(few.abs_diff(many) < TOLERANCE_KIB, "{few} KiB for 5,000 credentials, {many} KiB for 50,000");
 }

@@ -14,12 +14,20 @@ pub fn differences(document: &Value) -> Vec<String> {
     let mut differences = Vec::new();
     match document.as_object() {
         Some(fields) => {
-            let command = fields["command"].as_str().unwrap_or_default();
             let mut fields = fields.clone();
-            fields.retain(|name, _| name != "version" && name != "command");
-            match tables().get(command) {
-                Some(table) => compare(command, &fields, table, &mut differences),
-                None => differences.push(format!("{command} is not on the page")),
+            fields.remove("version");
+            let command = fields.remove("command");
+            let mut table = command.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+            // The last one has the fields of the command.
+            if let Some(event) =
+                fields.get("event").and_then(Value::as_str).filter(|event| *event != "report")
+            {
+                table = format!("event {event}");
+                fields.remove("event");
+            }
+            match tables().get(&table) {
+                Some(expected) => compare(&table, &fields, expected, &mut differences),
+                None => differences.push(format!("{table} is not on the page")),
             }
         }
         None => differences.push("it is no object".to_owned()),
@@ -134,6 +142,14 @@ fn a_document_that_the_page_does_not_tell_of_is_noticed() {
             "of type",
         ),
         (r#"{"version":1,"command":"undo"}"#.to_owned(), "undo is not on the page"),
+        (
+            r#"{"version":1,"command":"keys compromise","event":"undone"}"#.to_owned(),
+            "event undone is not on the page",
+        ),
+        (
+            r#"{"version":1,"command":"keys compromise","event":"credential"}"#.to_owned(),
+            "event credential: connector is missing",
+        ),
         (
             r#"{"version":1,"command":"keys list","data_keys":[{"state":"active"}]}"#.to_owned(),
             "data key: rows is missing",

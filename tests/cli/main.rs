@@ -9,6 +9,7 @@ mod bulk;
 mod bulk_memory;
 mod cases;
 mod credentials;
+mod data_keys;
 mod demo;
 mod documents;
 mod jobs;

@@ -120,6 +120,21 @@ impl Shell {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs the command at a terminal, where `typed` is typed; gives its exit code and all that is shown.
+    pub fn at_a_terminal(&self, arguments: &str, typed: &str) -> (Option<i32>, String) {
+        let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_credvault"));
+        let mut child = self
+            .command("script", &["-qec", &command, "/dev/null"])
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
     /// Runs the command with nothing on standard input.
     pub fn run(&self, arguments: &[&str]) -> Done {
         self.run_with(arguments, b"")
@@ -151,17 +166,22 @@ impl Shell {
 
     /// The same with bytes on standard input.
     pub fn json_with(&self, code: i32, arguments: &[&str], input: &[u8]) -> Value {
+        let mut documents = self.events_with(code, arguments, input);
+        let document = documents.pop().unwrap();
+        assert!(documents.is_empty() || document["event"] == "report", "one document on one line");
+        document
+    }
+
+    /// All JSON documents of the command, which must end with `code`: those of its events, and the last one.
+    pub fn events(&self, code: i32, arguments: &[&str]) -> Vec<Value> {
+        self.events_with(code, arguments, b"")
+    }
+
+    fn events_with(&self, code: i32, arguments: &[&str], input: &[u8]) -> Vec<Value> {
         let arguments = [arguments, &["--output", "json"]].concat();
         let done = self.run_with(&arguments, input);
         assert_eq!(done.code, code, "{arguments:?}: {done:?}");
-        assert_eq!(done.stdout.lines().count(), 1, "one document on one line");
-        let document: Value = serde_json::from_str(&done.stdout).unwrap();
-        assert_eq!(document["version"], 1);
-        let differences = documents::differences(&document);
-        assert!(differences.is_empty(), "{document}\nis not what the manual says: {differences:#?}");
-        let command = document["command"].as_str().unwrap();
-        assert!(arguments.join(" ").contains(command), "{command} is not {arguments:?}");
-        document
+        done.stdout.lines().map(|line| checked_document(line, &arguments)).collect()
     }
 
     /// Stores [`SECRET`] as the access token of a new organization's GitHub; gives organization and integration.
@@ -184,6 +204,17 @@ impl Shell {
         let get = ["get", "--organization", organization, "--integration", integration];
         self.succeeds(&[&get[..], &["--field", "access_token"]].concat())
     }
+}
+
+/// A line of JSON that the command printed, as the manual says that it is.
+pub fn checked_document(line: &str, arguments: &[&str]) -> Value {
+    let document: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(document["version"], 1);
+    let differences = documents::differences(&document);
+    assert!(differences.is_empty(), "{document}\nis not what the manual says: {differences:#?}");
+    let command = document["command"].as_str().unwrap();
+    assert!(arguments.join(" ").contains(command), "{command} is not {arguments:?}");
+    document
 }
 
 /// All that the vault's tables and the credentials' hold, to see that nothing was touched.

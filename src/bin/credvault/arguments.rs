@@ -14,7 +14,7 @@ use credvault::OrganizationId;
 
 pub(crate) use self::credentials::{Address, Expiring, Get, Integration, Put, Transfer};
 pub(crate) use self::jobs::{Adopt, Rewrap, Rotate, Salt, Status};
-pub(crate) use self::keys::Keys;
+pub(crate) use self::keys::{Compromise, Destroy, Keys};
 use crate::bulk;
 
 /// The heading of the options that every command has.

@@ -15,6 +15,7 @@
 mod adoption;
 mod arguments;
 mod bulk;
+mod confirmation;
 mod connection;
 mod credentials;
 mod demo;

@@ -72,6 +72,15 @@ impl Report {
     }
 }
 
+/// One JSON document of several that a command prints, each on its line; the last one is its report.
+pub(crate) fn event(command: &str, event: &str, fields: Value) -> String {
+    let mut document = json!({ "version": VERSION, "command": command, "event": event });
+    if let (Value::Object(document), Value::Object(fields)) = (&mut document, fields) {
+        document.extend(fields);
+    }
+    format!("{document}\n")
+}
+
 /// The beginning of a JSON document with secrets, up to its own fields.
 pub(crate) fn open_document(command: &str) -> String {
     format!(r#"{{"version":{VERSION},"command":"{command}""#)

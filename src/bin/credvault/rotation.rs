@@ -1,13 +1,12 @@
 //! The jobs: `rotate`, `rewrap`.
 
-use std::io::{IsTerminal, Write};
-
 use credvault::{Outcome, RotationEvent, RotationReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Global, Rewrap, Rotate};
+use crate::confirmation;
 use crate::connection::{self, Prompt};
-use crate::failure::{Exit, refused, usage};
+use crate::failure::Exit;
 use crate::keys;
 use crate::output::{self, Report};
 
@@ -104,12 +103,19 @@ fn verdict(report: &RotationReport) -> (Exit, String) {
     }
 }
 
+/// What a rewrap takes for granted.
+const FLEET_IS_READY: &str = "every service must have the new master key already, beside the old one: \
+                              one that has not can't read any credential after this";
+
 /// `credvault rewrap`.
 pub(crate) async fn rewrap(global: &Global, rewrap: &Rewrap) -> anyhow::Result<Report> {
     let url = connection::database(global)?;
     let mut keys = connection::master_keys(global, Prompt::Once)?;
     if !rewrap.yes {
-        confirm()?;
+        confirmation::that(
+            FLEET_IS_READY,
+            "nothing was rewrapped: give every service the new master key first",
+        )?;
     }
     let to = connection::master_key(&rewrap.to, Prompt::Twice)?;
     // A rewrap that ended early left data keys under either key.
@@ -140,24 +146,6 @@ pub(crate) async fn rewrap(global: &Global, rewrap: &Rewrap) -> anyhow::Result<R
         "already_current": report.already_current,
     });
     Ok(Report::new("rewrap", exit, text, fields))
-}
-
-/// Asks whether the fleet is ready.
-fn confirm() -> anyhow::Result<()> {
-    const WARNING: &str = "every service must have the new master key already, beside the old one: \
-                           one that has not can't read any credential after this";
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(usage(format!("{WARNING}; say --yes if that is so")));
-    }
-    let mut answer = String::new();
-    let mut terminal = std::io::stderr();
-    write!(terminal, "Rewrap: {WARNING}.\nIs that so? [y/N] ")?;
-    terminal.flush()?;
-    std::io::stdin().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(refused("nothing was rewrapped: give every service the new master key first")),
-    }
 }
 
 fn outcome(outcome: &Outcome) -> &'static str {

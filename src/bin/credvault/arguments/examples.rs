@@ -98,6 +98,18 @@ Example:
   credvault keys create --organization ID
   credvault rotate";
 
+pub(super) const KEYS_COMPROMISE: &str = "\
+Examples:
+  credvault keys compromise ID --csv > to-re-issue.csv
+  credvault keys compromise ID --output json | jq -r 'select(.event == \"credential\").integration_id'
+  credvault rotate";
+
+pub(super) const KEYS_DESTROY: &str = "\
+Examples:
+  credvault keys list                     which may be destroyed, and why others not
+  credvault keys destroy ID
+  credvault keys destroy ID --confirm ID  where there is no terminal";
+
 pub(super) const ADOPT: &str = "\
 Example:
   printf %s \"$ENCRYPTION_SALT\" > salt

@@ -1,6 +1,6 @@
 //! The arguments of the commands on data keys.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use credvault::{DataKeyId, OrganizationId};
 
 use super::examples;
@@ -24,4 +24,40 @@ pub(crate) enum Keys {
         #[arg(long, value_name = "ID")]
         organization: OrganizationId,
     },
+    /// Mark a data key compromised, and list every credential under it, by organization.
+    ///
+    /// If it is the active key of its scope, a new one takes its place at once. Calling it again changes nothing, and
+    /// lists again. Nothing is decrypted. Afterwards rotate, which is due at once, and have each credential listed
+    /// re-issued at its provider.
+    #[command(after_help = examples::KEYS_COMPROMISE)]
+    Compromise(Compromise),
+    /// Delete a data key for good: what is sealed under it, in each backup, never opens again.
+    ///
+    /// Asks for its id again. Refused (exit code 5) while a row needs it, until a rotation has found that nothing is
+    /// written under it any more, and for 30 days after that.
+    #[command(after_help = examples::KEYS_DESTROY)]
+    Destroy(Destroy),
+}
+
+#[derive(Args)]
+pub(crate) struct Compromise {
+    /// The data key.
+    #[arg(value_name = "ID")]
+    pub(crate) id: DataKeyId,
+    /// List the credentials as CSV (RFC 4180) with a heading; all else is said on standard error.
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Destroy {
+    /// The data key.
+    #[arg(value_name = "ID")]
+    pub(crate) id: DataKeyId,
+    /// Don't ask: the id again, which must be the same.
+    #[arg(long, value_name = "ID")]
+    pub(crate) confirm: Option<DataKeyId>,
+    /// Don't wait until it was unused for 30 days: backups of that time are lost with it.
+    #[arg(long)]
+    pub(crate) no_grace: bool,
 }

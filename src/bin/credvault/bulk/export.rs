@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::MAX_LISTED;
 use crate::arguments::Global;
+use crate::confirmation;
 use crate::connection;
 use crate::failure::{Exit, refused, usage};
 use crate::output::{self, Report};
@@ -126,38 +127,25 @@ fn confirm(export: &Export) -> anyhow::Result<()> {
         Some(organization) => format!("of organization {organization}"),
         None => "of every organization".to_owned(),
     };
-    let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     let is_answered = export.yes && export.in_clear;
-    if !is_terminal && !is_answered {
+    if !is_answered && !confirmation::can_ask() {
         return Err(usage(format!(
             "this writes the credentials {whose} in clear: without a terminal to ask at, say so by both --yes and \
              --in-clear"
         )));
     }
-    if !export.yes {
-        let answer = ask(&format!("Export the credentials {whose}? [y/N] "))?;
-        if !matches!(answer.as_str(), "y" | "Y" | "yes") {
-            return Err(refused("nothing was exported"));
-        }
+    if !export.yes && !confirmation::agrees(&format!("Export the credentials {whose}?"))? {
+        return Err(refused("nothing was exported"));
     }
     if !export.in_clear {
         let question = format!(
             "Whoever reads the export has every token, password and key in it.\nType `{WORDS}` to write them so: "
         );
-        if ask(&question)? != WORDS {
+        if confirmation::ask(&question)? != WORDS {
             return Err(refused("nothing was exported"));
         }
     }
     Ok(())
-}
-
-fn ask(question: &str) -> io::Result<String> {
-    let mut terminal = io::stderr();
-    terminal.write_all(question.as_bytes())?;
-    terminal.flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(answer.trim().to_owned())
 }
 
 impl<'p> NewFile<'p> {
