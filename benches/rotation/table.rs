@@ -8,6 +8,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{PgPool, SqlitePool};
 
+use super::common::postgres::Server;
 use super::common::{Dialect, KeyFiles, TestDatabase};
 
 /// Rows inserted by one statement.
@@ -21,6 +22,8 @@ pub(super) struct Table {
     pub(super) tokens: Vec<(uuid::Uuid, uuid::Uuid)>,
     pub(super) database: TestDatabase,
     pub(super) keys: KeyFiles,
+    /// As careful with its files as one in production: a commit waits for the disk.
+    _server: Option<Server>,
 }
 
 pub(super) enum Pool {
@@ -30,7 +33,14 @@ pub(super) enum Pool {
 
 impl Table {
     pub(super) async fn fill(dialect: Dialect, rows: u32) -> Self {
-        let database = TestDatabase::create(dialect).await;
+        let (server, database) = match dialect {
+            Dialect::Postgres => {
+                let server = Server::start();
+                let database = TestDatabase::Postgres(server.database().await);
+                (Some(server), database)
+            }
+            Dialect::Sqlite => (None, TestDatabase::create(dialect).await),
+        };
         let keys = KeyFiles::new();
         let vault = database.create_vault(&keys.generate("master.key")).await;
         let pool = match dialect {
@@ -47,7 +57,7 @@ impl Table {
             tokens.extend(more.iter().map(|token| (token.organization, token.integration)));
             insert(&pool, more).await;
         }
-        Self { vault, pool, rows, tokens, database, keys }
+        Self { vault, pool, rows, tokens, database, keys, _server: server }
     }
 
     /// Takes away what an update left behind.
@@ -63,6 +73,16 @@ impl Table {
                 sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await.expect("it checkpoints");
             }
         }
+    }
+
+    /// The size of the table, in bytes.
+    pub(super) async fn bytes(&self) -> u64 {
+        let Pool::Postgres(pool) = &self.pool else { unreachable!() };
+        let bytes: i64 = sqlx::query_scalar("SELECT pg_relation_size('integration_credentials')")
+            .fetch_one(pool)
+            .await
+            .expect("it has a size");
+        bytes.cast_unsigned()
     }
 
     /// One statement that writes another key id and the text anew, to its commit; then one that puts the ids back.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use sha2::{Digest, Sha256};
 
 use super::events::{Listener, Progress, RotationEvent};
+use crate::credential::Revision;
 use crate::crypto::key::SealingKey;
 use crate::envelope::{Nonce, RowContext, key_of, reencrypt};
 use crate::error::{Error, ErrorKind, Result};
@@ -173,7 +174,11 @@ impl Reencryption {
         let swap = Swap {
             integration: scanned.integration,
             organization: scanned.organization,
-            old: row.stored.clone(),
+            old: if from.id().is_legacy() {
+                row.stored.clone()
+            } else {
+                Revision::of(&row.stored).as_str().to_owned()
+            },
             old_expires_at: row.expires_at,
             new,
             key: to.id(),

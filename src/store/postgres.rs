@@ -44,27 +44,28 @@ mod sql {
         keep_m: " FOR SHARE OF m"
     );
 
-    /// A page ends at a number of rows, or where its texts have $4 bytes. An index scan from one place to another: the
-    /// texts of the rows that follow are not read.
+    /// A page ends at a number of rows, or where its texts have $4 bytes. By the
+    /// integration's id, which the write of the page looks rows up by, too, and the join of the integrations: the parts of
+    /// their indexes that a page takes lie together. The texts of the rows that follow a page are not read.
     macro_rules! scan {
         ($from:expr, $where:expr) => {
             concat!(
                 "SELECT page.*
-                   FROM (SELECT c.id, c.integration_id, i.organization_id, i.connector_type, ",
+                   FROM (SELECT c.integration_id, i.organization_id, i.connector_type, ",
                 credential_columns!(),
                 ",
                                 sum(octet_length(c.credential_data_encrypted))
-                                    OVER (ORDER BY c.id ROWS UNBOUNDED PRECEDING)
+                                    OVER (ORDER BY c.integration_id ROWS UNBOUNDED PRECEDING)
                                     - octet_length(c.credential_data_encrypted) AS bytes_before
                            FROM ",
                 $from,
                 "
-                          WHERE c.id >= $2 AND c.id <= $3 AND ",
+                          WHERE c.integration_id >= $2 AND c.integration_id <= $3 AND ",
                 $where,
                 "
-                          ORDER BY c.id LIMIT $1) AS page
+                          ORDER BY c.integration_id LIMIT $1) AS page
                   WHERE page.bytes_before < $4
-                  ORDER BY page.id"
+                  ORDER BY page.integration_id"
             )
         };
         ($where:expr) => {
@@ -76,8 +77,8 @@ mod sql {
     pub(super) const SCAN_STALE: &str = scan!(rows_with_scope!(), is_stale!());
     pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
     pub(super) const SCAN_OF: &str = scan!("i.organization_id = $5");
-    pub(super) const WINDOW_END: &str =
-        "SELECT id FROM integration_credentials WHERE id >= $1 ORDER BY id LIMIT 1 OFFSET $2";
+    pub(super) const WINDOW_END: &str = "SELECT integration_id FROM integration_credentials
+          WHERE integration_id >= $1 ORDER BY integration_id LIMIT 1 OFFSET $2";
 
     /// Begins a transaction that takes each statement's own snapshot, whatever the role's default. The server ends it
     /// by itself if nothing is heard for five seconds between two statements: a process that stands still, or whose host
@@ -101,11 +102,12 @@ mod sql {
     /// was transferred, so that the organization is still the one that was read with it.
     pub(super) const SWAP: &str = concat!(
         "WITH page AS (
-             SELECT c.id, n.new_text, n.new_key
+             SELECT c.ctid AS place, n.new_text, n.new_key
                FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamp[], $6::text[], $7::text[])
                     AS n (integration_id, organization_id, old_text, old_expires_at, new_text, new_key)
                JOIN integration_credentials AS c
-                 ON c.integration_id = n.integration_id AND c.credential_data_encrypted = n.old_text
+                 ON c.integration_id = n.integration_id
+                AND starts_with(c.credential_data_encrypted, n.old_text)
               WHERE (c.encryption_key_id <> 'v1'
                      OR c.expires_at IS NOT DISTINCT FROM n.old_expires_at
                      OR n.old_expires_at IS NULL
@@ -118,7 +120,7 @@ mod sql {
          UPDATE integration_credentials AS c
             SET credential_data_encrypted = page.new_text, encryption_key_id = page.new_key
            FROM page
-          WHERE c.id = page.id
+          WHERE c.ctid = page.place
          RETURNING c.integration_id"
     );
 
@@ -239,7 +241,7 @@ async fn scan(pool: &PgPool, rows: Rows, range: Range, limit: u32) -> Result<Vec
     }
     let scanned = |row: &PgRow| -> sqlx::Result<ScannedRow> {
         Ok(ScannedRow {
-            cursor: Cursor::Id(row.try_get::<Id, _>("id")?.0),
+            cursor: Cursor::Id(row.try_get::<Id, _>("integration_id")?.0),
             integration: row.try_get::<Id, _>("integration_id")?.into(),
             organization: row.try_get::<Id, _>("organization_id")?.into(),
             connector: row.try_get::<Text, _>("connector_type")?.into(),

@@ -179,10 +179,10 @@ pub(crate) struct ScannedRow {
     pub(crate) row: CredentialRow,
 }
 
-/// Where a scan stands: the row id on PostgreSQL, the rowid on SQLite.
+/// Where a scan stands: the integration's id on PostgreSQL, the rowid on SQLite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cursor {
-    /// A row's UUID (PostgreSQL).
+    /// An integration's UUID (PostgreSQL).
     #[cfg(feature = "postgres")]
     Id(uuid::Uuid),
     /// A rowid (SQLite).
@@ -203,11 +203,12 @@ pub(crate) enum Rows {
     Of(OrganizationId),
 }
 
-/// One row's re-encryption: written only while the stored text is the one that was opened.
+/// One row's re-encryption: written only while the stored text begins like the one that was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Swap {
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,
+    /// The beginning of the text that was opened, which no other text has: through its nonce, or all of a legacy one.
     pub(crate) old: String,
     pub(crate) old_expires_at: Option<Timestamp>,
     pub(crate) new: String,

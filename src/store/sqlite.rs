@@ -95,7 +95,7 @@ mod sql {
             SET credential_data_encrypted = n.new_text, encryption_key_id = n.new_key
            FROM n
           WHERE c.integration_id = n.integration_id
-            AND c.credential_data_encrypted = n.old_text
+            AND substr(c.credential_data_encrypted, 1, length(n.old_text)) = n.old_text
             AND (c.encryption_key_id <> 'v1'
                  OR c.expires_at IS n.old_expires_at
                  OR n.old_expires_at IS NULL
