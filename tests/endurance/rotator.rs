@@ -34,6 +34,22 @@ impl Rotator {
         Self(child)
     }
 
+    /// Lets it run for so long; whether it has ended by then, which it must have done well.
+    pub async fn ends_within(&mut self, time: Duration) -> bool {
+        let running = async {
+            while self.0.try_wait().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(time, running).await.is_err() {
+            return false;
+        }
+        let status = self.0.wait().unwrap();
+        let stderr = std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap();
+        assert!(status.success(), "{status}: {stderr}");
+        true
+    }
+
     /// Kills it, and waits until the database is done with what it had asked for.
     pub async fn kill(mut self, service: &Service) {
         self.0.kill().unwrap();
