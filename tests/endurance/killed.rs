@@ -9,8 +9,6 @@ use crate::common::service::{Service, Tenant, assert_sound, first_token, random_
 use crate::common::{self, Dialect, TestDatabase, on_both_stores};
 use crate::rotator::Rotator;
 
-const KILLS: u32 = 100;
-const ROWS: usize = 200;
 /// Rows on a page: a rotation is long enough to be hit, and short enough to be run so often.
 const PAGE_ROWS: u32 = 8;
 
@@ -34,10 +32,8 @@ async fn assert_nothing_is_lost(service: &Service, tenants: &[Tenant]) {
     }
 }
 
-async fn a_rotation_killed_at_any_moment_is_finished_by_the_next(database: TestDatabase) {
-    let (service, vault) = Service::begin(database).await;
-    let tenants = service.add_tenants_with_tokens(&vault, ROWS).await;
-    vault.close().await;
+/// Kills so many rotations, each at another moment; after each nothing is lost, and the last one comes to its end.
+async fn kill(service: &Service, tenants: &[Tenant], times: u32) {
     let made = async || service.count("SELECT count(*) FROM vault_data_keys WHERE id <> 'v1'").await - 1;
     let runs = async |how: &str| {
         service.count(&format!("SELECT count(*) FROM vault_rotation_runs WHERE {how}")).await
@@ -45,29 +41,30 @@ async fn a_rotation_killed_at_any_moment_is_finished_by_the_next(database: TestD
 
     // What a kill's moment is drawn from: all of a rotation.
     let began = Instant::now();
-    let (status, stderr) = Rotator::start(&service, PAGE_ROWS).end().await;
+    let (status, stderr) = Rotator::start(service, PAGE_ROWS).end().await;
     assert!(status.success(), "{stderr}");
     let mut whole = began.elapsed();
     // Whether there is one to go on with.
     let mut goes_on = false;
     let (mut kills, mut ends, mut hits, mut half_done) = (0, 0, 0, 0);
-    while kills < KILLS {
+    while kills < times {
         // A part of it in an order that is no order, each hundredth in turn.
         let part = f64::from((kills + ends) * 37 % 100) + random_below(1_000) as f64 / 1_000.0;
         let began = Instant::now();
-        let mut rotator = Rotator::start(&service, PAGE_ROWS);
+        let mut rotator = Rotator::start(service, PAGE_ROWS);
         if rotator.ends_within(whole.mul_f64(part / 100.0)).await {
             ends += 1;
             if !goes_on {
                 whole = whole.min(began.elapsed());
             }
         } else {
-            rotator.kill(&service).await;
+            rotator.kill(service).await;
             kills += 1;
             hits += runs("finished_at IS NULL").await;
-            half_done += u64::from((1..ROWS as u64).contains(&service.rows_under_other_keys().await));
+            let left = service.rows_under_other_keys().await;
+            half_done += u64::from((1..tenants.len() as u64).contains(&left));
         }
-        assert_nothing_is_lost(&service, &tenants).await;
+        assert_nothing_is_lost(service, tenants).await;
         // Those that are killed one after another bring the first of them to its end, by one key.
         let (made, complete) = (made().await, runs("outcome = 'complete'").await);
         assert!(
@@ -80,15 +77,49 @@ async fn a_rotation_killed_at_any_moment_is_finished_by_the_next(database: TestD
     println!(
         "{kills} kills within {whole:?}: {hits} of a running job, {half_done} in the midst of the rows; {ends} ended before"
     );
-    assert!(hits >= u64::from(KILLS / 3), "only {hits} of {KILLS} kills hit a running job");
+    assert!(hits >= u64::from(times / 3), "only {hits} of {times} kills hit a running job");
 
-    let (status, stderr) = Rotator::start(&service, PAGE_ROWS).end().await;
+    let (status, stderr) = Rotator::start(service, PAGE_ROWS).end().await;
     assert!(status.success(), "{stderr}");
     assert_eq!(made().await, runs("outcome = 'complete'").await);
-    assert_nothing_is_lost(&service, &tenants).await;
+    assert_nothing_is_lost(service, tenants).await;
     let vault = service.open().await;
     service.assert_all_current(&vault).await;
     assert_sound(&vault).await;
 }
 
-on_both_stores!(a_rotation_killed_at_any_moment_is_finished_by_the_next);
+async fn a_rotation_killed_at_any_moment_is_finished_by_the_next(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 200).await;
+    vault.close().await;
+    kill(&service, &tenants, 100).await;
+}
+
+async fn a_rotation_killed_while_it_switches_keys_is_finished_by_the_next(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 5).await;
+    vault.close().await;
+    // Most of the time goes into what is otherwise over in an instant.
+    let linger = match service.database.dialect() {
+        Dialect::Postgres => "PERFORM pg_sleep(0.1);",
+        Dialect::Sqlite => {
+            let count = "CREATE VIEW numbers AS
+                         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
+                         SELECT i FROM n";
+            service.database.execute(count).await;
+            "SELECT count(*) FROM numbers;"
+        }
+    };
+    for (name, when) in [
+        ("linger_making", "AFTER INSERT ON vault_data_keys"),
+        ("linger_switching", "AFTER UPDATE OF state ON vault_data_keys"),
+    ] {
+        service.add_trigger(name, when, linger).await;
+    }
+    kill(&service, &tenants, 25).await;
+}
+
+on_both_stores!(
+    a_rotation_killed_at_any_moment_is_finished_by_the_next,
+    a_rotation_killed_while_it_switches_keys_is_finished_by_the_next,
+);
