@@ -14,7 +14,7 @@ use super::attempts::retrying;
 use super::lease::Lease;
 use super::pace::Pace;
 use super::page::{Done, Reencryption};
-use super::stop::{Stop, StopReason};
+use super::stop::Stop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Cursor, KeyState, Range, Rows, ScannedRow, Store};
 
@@ -34,6 +34,7 @@ pub(super) struct Sweeper {
     pub(super) page_rows: AtomicU32,
     /// How many rows may still be re-encrypted.
     pub(super) rows_left: AtomicU64,
+    window_rows: u32,
     pub(super) counts: Box<dyn Fn(&Reencryption) -> Value + Send + Sync>,
 }
 
@@ -82,6 +83,7 @@ impl Sweeper {
             workers: 1,
             page_rows: AtomicU32::new(u32::MAX),
             rows_left: AtomicU64::new(u64::MAX),
+            window_rows: WINDOW_ROWS,
             counts,
         }
     }
@@ -180,7 +182,8 @@ impl Sweeper {
                 Window::ToTheEnd => None,
                 Window::UpTo(to) => Some(to),
                 Window::Unknown => {
-                    let to = retrying(&self.stop, || self.store.window_end(place.from, WINDOW_ROWS)).await?;
+                    let to =
+                        retrying(&self.stop, || self.store.window_end(place.from, self.window_rows)).await?;
                     place.window = to.map_or(Window::ToTheEnd, Window::UpTo);
                     to
                 }
@@ -188,7 +191,6 @@ impl Sweeper {
             let rows_left = self.rows_left.load(Ordering::Relaxed);
             let limit = limit.min(u32::try_from(rows_left).unwrap_or(u32::MAX));
             if limit == 0 {
-                self.stop.ask(StopReason::MaxRows);
                 return Ok(None);
             }
             let range = Range { from: place.from, to };
@@ -208,10 +210,96 @@ impl Sweeper {
         }
     }
 
+    /// Whether no more rows may be re-encrypted.
+    pub(super) fn is_spent(&self) -> bool {
+        self.rows_left.load(Ordering::Relaxed) == 0
+    }
+
     /// Lets rows that were taken and not written be taken again.
     fn give_back(&self, rows: u64) {
         let add = |left: u64| Some(left.saturating_add(rows));
         // It never fails: there is always a sum.
         let _ = self.rows_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod tests {
+    use serde_json::json;
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::{Clock, DatabaseClock};
+    use crate::keyring::{Keyring, MasterKeys};
+    use crate::rotation::events::Listener;
+    use crate::rotation::lease::Taken;
+    use crate::store::RunKind;
+    use crate::store::sqlite::{SqliteStore, memory_pool};
+
+    /// A table of so many rows, of which those at `stale` are under a key that is no longer active.
+    async fn table(rows: i64, stale: &[i64]) -> SqlitePool {
+        let pool = memory_pool(SqliteConnectOptions::new().in_memory(true)).await.unwrap();
+        crate::store::KeyStore::migrate(&SqliteStore::new(pool.clone())).await.unwrap();
+        let mut sql = format!(
+            "INSERT INTO vault_master_keys (id, provider, provider_record, key_check, state)
+             VALUES ('{}', 'file', '', zeroblob(16), 'active'); ",
+            Uuid::nil()
+        );
+        for (key, state) in [("old", "deactivated"), ("new", "active")] {
+            sql += &format!(
+                "INSERT INTO vault_data_keys (id, state, key_check) VALUES ('{key}', '{state}', zeroblob(16));
+                 INSERT INTO vault_key_material (data_key_id, master_key_id, wrapped_key)
+                 VALUES ('{key}', '{}', ''); ",
+                Uuid::nil()
+            );
+        }
+        for row in 1..=rows {
+            let id = Uuid::from_u128(row.unsigned_abs().into());
+            let key = if stale.contains(&row) { "old" } else { "new" };
+            sql += &format!(
+                "INSERT INTO integrations (id, organization_id, user_id, connector_type, status)
+                 VALUES ('{id}', '{id}', '{id}', 'github', 'active');
+                 INSERT INTO integration_credentials
+                     (rowid, id, integration_id, credential_type, credential_data_encrypted, encryption_key_id)
+                 VALUES ({row}, '{id}', '{id}', 'token', 'cv1.', '{key}'); "
+            );
+        }
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+        pool
+    }
+
+    async fn sweeper(pool: &SqlitePool) -> Sweeper {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::new(pool.clone()));
+        let clock: Arc<dyn Clock> = Arc::new(DatabaseClock);
+        let taken = Lease::take(&store, &clock, RunKind::Rotate, "test", json!({})).await.unwrap();
+        let Taken::Ours(lease) = taken else { panic!("the lease is taken") };
+        let vault = Uuid::nil().into();
+        let keyring = Keyring::new(Arc::clone(&store), vault, MasterKeys::new(vault, Vec::new()));
+        let (run, listener) = (lease.run(), Listener::none());
+        let pages = Reencryption::new(Arc::clone(&store), Arc::new(keyring), run, listener, 0);
+        let counts = Box::new(|_: &Reencryption| json!({}));
+        Sweeper::new(store, Arc::new(lease), Arc::default(), pages, Pace::Free, counts)
+    }
+
+    #[tokio::test]
+    async fn windows_of_any_size_give_each_stale_row_once() {
+        // At both ends, on both sides of where windows meet, and none in whole windows between.
+        const STALE: [i64; 6] = [1, 2, 6, 7, 19, 20];
+        let pool = table(20, &STALE).await;
+        let mut sweeper = sweeper(&pool).await;
+        for window_rows in 1..=21 {
+            for page_rows in [1, 3, 100] {
+                sweeper.window_rows = window_rows;
+                *sweeper.page_rows.get_mut() = page_rows;
+                let (place, mut rows) = (Mutex::new(Place::default()), Vec::new());
+                while let Some(page) = sweeper.next_page(&place).await.unwrap() {
+                    assert!(page.len() <= page_rows as usize);
+                    rows.extend(page.into_iter().map(|row| row.cursor));
+                }
+                assert_eq!(rows, STALE.map(Cursor::RowId), "{window_rows} rows, {page_rows} on a page");
+            }
+        }
     }
 }

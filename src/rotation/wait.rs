@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::attempts::retrying;
 use super::drain;
 use super::events::{Listener, RotationEvent, Waiting};
+use super::stop::StopReason;
 use super::sweep::Sweeper;
 use super::usage::Usage;
 use crate::error::Result;
@@ -54,6 +55,10 @@ pub(super) async fn sweep_until_nothing_is_left(
         let swept = sweeps;
         if swept {
             waiting.rows = sweeper.sweep().await?.lost;
+            // Not at the last row that it may re-encrypt, which may be the last of all.
+            if sweeper.is_spent() && retrying(stop, || Usage::count(store)).await?.stale > 0 {
+                stop.ask(StopReason::MaxRows);
+            }
         }
         if stop.is_asked() {
             return Ok(End::Stopped);

@@ -12,6 +12,7 @@ mod interrupted;
 mod late_writers;
 mod lease;
 mod legacy_rows;
+mod limits;
 mod locked_rows;
 mod organization_keys;
 mod pages;
