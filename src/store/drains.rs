@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::rows::{Captured, Drain, OlderTransaction, RunId};
+use super::rows::{Captured, Drain, OlderTransaction, RunId, SwitchedKey};
 use crate::error::Result;
 use crate::id::DataKeyId;
 
@@ -12,10 +12,11 @@ use crate::id::DataKeyId;
 #[async_trait]
 pub(crate) trait DrainStore {
     /// The keys whose state is from a switch after which nothing was captured yet.
-    async fn switched(&self) -> Result<Vec<DataKeyId>>;
+    async fn switched(&self) -> Result<Vec<SwitchedKey>>;
 
-    /// Keeps what a run captured, for keys that were switched before it did; `false` if the run lost its lease.
-    async fn capture(&self, run: RunId, keys: &[DataKeyId], captured: &Captured) -> Result<bool>;
+    /// Keeps what a run captured, for keys that were switched before it did and not since; `false` if the run lost its
+    /// lease.
+    async fn capture(&self, run: RunId, keys: &[SwitchedKey], captured: &Captured) -> Result<bool>;
 
     /// What keys still wait for, the earliest first.
     async fn drains(&self) -> Result<Vec<Drain>>;
@@ -80,15 +81,19 @@ macro_rules! drain_store {
 
         #[async_trait]
         impl DrainStore for $store {
-            async fn switched(&self) -> Result<Vec<DataKeyId>> {
-                sqlx::query_scalar(sql::SWITCHED)
+            async fn switched(&self) -> Result<Vec<SwitchedKey>> {
+                let rows = sqlx::query_as::<_, (String, String)>(sql::SWITCHED)
                     .fetch_all(&self.pool)
                     .await
-                    .map(key_ids)
-                    .map_err(|error| failure("listing the keys that were switched", error))
+                    .map_err(|error| failure("listing the keys that were switched", error))?;
+                // As above.
+                let key = |(id, state): (String, String)| {
+                    Some(SwitchedKey { id: id.parse().ok()?, state: KeyState::parse(&state)? })
+                };
+                Ok(rows.into_iter().filter_map(key).collect())
             }
 
-            async fn capture(&self, run: RunId, keys: &[DataKeyId], captured: &Captured) -> Result<bool> {
+            async fn capture(&self, run: RunId, keys: &[SwitchedKey], captured: &Captured) -> Result<bool> {
                 let (pool, keys, captured) = (self.pool.clone(), keys.to_vec(), drains::to_json(captured));
                 to_the_end(async move {
                     let say = |error| failure("keeping what a switch waits for", error);
@@ -105,8 +110,9 @@ macro_rules! drain_store {
                     }
                     for key in keys {
                         sqlx::query(sql::ASSIGN_DRAIN)
-                            .bind(key.to_string())
+                            .bind(key.id.to_string())
                             .bind(run.0)
+                            .bind(key.state.as_str())
                             .execute(&mut *transaction)
                             .await
                             .map_err(say)?;

@@ -379,6 +379,14 @@ pub(crate) struct RunRow {
     pub(crate) counts: serde_json::Value,
 }
 
+/// A key after whose switch nothing was captured yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SwitchedKey {
+    pub(crate) id: DataKeyId,
+    /// What the switch made of it.
+    pub(crate) state: KeyState,
+}
+
 /// The transactions that were older than a switch when it was captured, as far as they may still write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Captured {

@@ -336,14 +336,16 @@ macro_rules! statements {
         /// The keys whose state is from a switch after which nothing was captured yet: the legacy key only once nothing
         /// new may be written under it.
         pub(in $crate::store) const SWITCHED: &str =
-            "SELECT id FROM vault_data_keys
+            "SELECT id, state FROM vault_data_keys
               WHERE drain_run_id IS NULL AND state IN ('active', 'deactivated')
                 AND (id <> 'v1' OR (SELECT phase FROM vault_identity) = 'cut-over')";
         /// A run that captures again has seen the end of what it captured before: its keys wait for the new set, too.
         pub(in $crate::store) const CAPTURE: &str =
             "UPDATE vault_rotation_runs SET captured = $2, drained_at = NULL WHERE id = $1 AND finished_at IS NULL";
+        /// Unless it was switched again since the look at who was under way.
         pub(in $crate::store) const ASSIGN_DRAIN: &str =
-            "UPDATE vault_data_keys SET drain_run_id = $2 WHERE id = $1 AND drain_run_id IS NULL";
+            "UPDATE vault_data_keys SET drain_run_id = $2
+              WHERE id = $1 AND state = $3 AND drain_run_id IS NULL";
         pub(in $crate::store) const DRAINS: &str =
             "SELECT r.id, r.captured FROM vault_rotation_runs AS r
               WHERE r.captured IS NOT NULL AND r.drained_at IS NULL

@@ -1,8 +1,9 @@
 //! Writers that are older than a switch: what they may still write under the key of before is waited for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use credvault::{DataKeyId, Outcome, Rotation, Vault};
+use credvault::{DataKeyId, Outcome, Rotation, RotationEvent, Vault};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool};
 use tokio::task::JoinHandle;
@@ -209,7 +210,7 @@ async fn a_rotation_that_waits_long_enough_takes_up_what_a_late_writer_wrote() {
     let rotation = tokio::spawn(rotation.run());
     loop {
         match events.next().await.expect("it did not wait") {
-            credvault::RotationEvent::Waiting(waiting) => {
+            RotationEvent::Waiting(waiting) => {
                 assert_eq!((waiting.rows, waiting.transactions.iter().count()), (0, 1), "{waiting:?}");
                 break;
             }
@@ -246,4 +247,46 @@ async fn a_session_in_another_time_zone_takes_the_server_for_the_same() {
     assert_eq!(scene.rotate_in_vain(elsewhere.rotation()).await, named);
     late.execute("COMMIT").await;
     scene.rotate_to_the_end().await;
+}
+
+/// Between a rotation's look at who is under way and its record of that, another process switches the new key away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_switched_away_while_a_rotation_captures_waits_for_a_set_of_its_own() {
+    let scene = Scene::begin().await;
+    let database = &scene.service.database;
+    let holder = Arc::new(tokio::sync::Mutex::new(database.connect().await));
+    let (runtime, holds) = (tokio::runtime::Handle::current(), Arc::clone(&holder));
+    let rotation = scene.rotator.rotation().force().on_event(move |event| {
+        if let RotationEvent::Switched { .. } = event {
+            let lock = "BEGIN; SELECT FROM vault_rotation_runs WHERE finished_at IS NULL FOR UPDATE";
+            tokio::task::block_in_place(|| {
+                runtime.block_on(async { holds.lock().await.execute(lock).await })
+            });
+        }
+    });
+    let rotation = tokio::spawn(rotation.run());
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while scene.service.count(waits).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It has looked. Who begins now is waited for by nobody, and writes under the key of now.
+    let leaked = active_key(&scene.rotator, None).await;
+    let mut late = scene.connect().await;
+    late.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM integrations").await;
+    let elsewhere = scene.service.open().await;
+    elsewhere.keys().compromise(leaked).await.unwrap();
+    holder.lock().await.execute("COMMIT").await;
+
+    let report = rotation.await.unwrap().unwrap();
+    assert!(!report.unused_keys.contains(&leaked), "{report:?}");
+    assert_eq!(key(&scene.rotator, leaked).await.unused_since, None);
+    let application = scene.service.open().await.organization(scene.newcomer.organization);
+    application.put_in(late.lend(), scene.newcomer.integration, &token("late")).await.unwrap();
+    late.execute("COMMIT").await;
+    assert_eq!(scene.service.key_of(scene.newcomer).await, leaked);
+    let report = scene.rotator.rotation().run().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 1));
+    assert_eq!(report.unused_keys, [leaked]);
+    scene.service.assert_all_current(&scene.rotator).await;
 }
