@@ -109,12 +109,18 @@ impl Job {
                 () = signal => running.stop.ask(StopReason::Asked),
                 () = limit => running.stop.ask(StopReason::MaxDuration),
             }
-            if let Ok(result) = timeout(STOP_GRACE, work).await {
-                return result;
+            match timeout(STOP_GRACE, work).await {
+                // A database that is away: that it was asked to stop is what there is to say.
+                Ok(Err(error)) if error.kind() == ErrorKind::Store && error.is_retryable() => {
+                    tracing::warn!(%error, "the database failed while the rotation was to stop");
+                }
+                Ok(result) => return result,
+                // What it was at is dropped; the server ends a page's statement by itself.
+                Err(_) => {
+                    tracing::warn!("the database did not answer in time: the page under way is left to it");
+                }
             }
         }
-        // What it was at is dropped; the server ends a page's statement by itself.
-        tracing::warn!("the database did not answer in time: the page under way is left to it");
         let report = self.stopped_report(&running);
         if let Some(lease) = running.lease.get() {
             let counts = self.with_request(report.counts());

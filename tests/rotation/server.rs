@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use credvault::{Outcome, StopReason};
+use credvault::{Outcome, StopReason, Vault};
 use uuid::Uuid;
 
-use crate::common::TestDatabase;
 use crate::common::postgres::Server;
+use crate::common::roles::Role;
 use crate::common::service::{Halted, Service, active_key, first_token, key, put, read, token};
+use crate::common::{Dialect, TestDatabase};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -91,4 +92,29 @@ async fn a_rotation_that_is_asked_to_stop_ends_though_the_server_does_not_answer
         put(&vault, tenant, "newer").await;
     }
     service.assert_all_current(&vault).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_is_asked_to_stop_ends_as_asked_though_the_server_lets_nobody_in() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    service.add_tenants_with_tokens(&vault, 12).await;
+    let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
+    let role = Role::rotation(database).await;
+    let rotator = service.open_by(Vault::builder().url(&role.url)).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let rotation = rotator.rotation().force().batch_size(4).unwrap().stop_when(async { drop(stopped.await) });
+    let halted = Halted::after_first_page(rotation).await;
+    service
+        .database
+        .execute(&format!(
+            "ALTER DATABASE {} CONNECTION LIMIT 0;
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
+            database.name(),
+            role.name
+        ))
+        .await;
+    stop.send(()).unwrap();
+    let report = halted.finish().await.unwrap();
+    assert_eq!((report.outcome, report.stopped), (Outcome::WorkRemains, Some(StopReason::Asked)));
+    assert_eq!((report.re_encrypted, report.new_keys.len()), (4, 1));
 }
