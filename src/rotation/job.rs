@@ -161,15 +161,15 @@ impl Job {
     }
 
     async fn run_leased(&self, running: &Running, lease: &Arc<Lease>) -> Result<RotationReport> {
-        let store = self.store.as_ref();
+        let (store, stop) = (self.store.as_ref(), &running.stop);
         // A process that lacks a master key is at fault, not the rows whose data key it wraps.
-        self.keyring.master_keys().unlock_all(store).await?;
-        let new_keys = self.switch_due_keys(lease.run()).await?;
+        retrying(stop, || self.keyring.master_keys().unlock_all(store)).await?;
+        let new_keys = self.switch_due_keys(lease.run(), stop).await?;
         // It is set once.
         let _ = running.new_keys.set(new_keys.clone());
-        retrying(&running.stop, || drain::capture(store, lease)).await?;
+        retrying(stop, || drain::capture(store, lease)).await?;
 
-        let listed = store.quarantined().await?;
+        let listed = retrying(stop, || store.quarantined()).await?;
         let sweeper = Arc::new(self.sweeper(running, lease).await?);
         // As above.
         let _ = running.sweeper.set(Arc::clone(&sweeper));
@@ -177,7 +177,6 @@ impl Job {
         if matches!(end, End::Stopped) {
             return Ok(self.stopped_report(running));
         }
-        let stop = &running.stop;
         for row in listed.iter().filter(|row| !sweeper.pages.has_quarantined(row.integration)) {
             retrying(stop, || store.release(row.integration)).await?;
         }
@@ -234,7 +233,7 @@ impl Job {
 
     /// What re-encrypts, at the speed that was asked for.
     async fn sweeper(&self, running: &Running, lease: &Arc<Lease>) -> Result<Sweeper> {
-        let stale = Usage::estimate(self.store.as_ref()).await?.stale;
+        let stale = retrying(&running.stop, || Usage::estimate(self.store.as_ref())).await?.stale;
         let pages = Reencryption::new(
             Arc::clone(&self.store),
             Arc::clone(&self.keyring),
@@ -363,13 +362,15 @@ impl Job {
     }
 
     /// Makes, checks and switches to a new key for each scope that is due; gives the new keys.
-    async fn switch_due_keys(&self, run: RunId) -> Result<Vec<DataKeyId>> {
-        let (store, clock) = (self.store.as_ref(), self.clock.as_ref());
-        let mut new_keys = finish_pre_active(store, &self.keyring, clock, Some(run)).await?;
-        for key in self.due_keys().await? {
-            let id = new_data_key(store, &self.keyring, key.organization, Some(run)).await?;
-            activate(store, clock, id, key.organization, Some(run)).await?;
-            new_keys.push((id, key.organization));
+    async fn switch_due_keys(&self, run: RunId, stop: &Stop) -> Result<Vec<DataKeyId>> {
+        let (store, clock, keyring) = (self.store.as_ref(), self.clock.as_ref(), &self.keyring);
+        let run = Some(run);
+        let mut new_keys = retrying(stop, || finish_pre_active(store, keyring, clock, run)).await?;
+        for key in retrying(stop, || self.due_keys()).await? {
+            let scope = key.organization;
+            let id = retrying(stop, || new_data_key(store, keyring, scope, run)).await?;
+            retrying(stop, || activate(store, clock, id, scope, run)).await?;
+            new_keys.push((id, scope));
         }
         for (key, organization_id) in &new_keys {
             tracing::info!(%key, "switched to a new data key");

@@ -101,9 +101,8 @@ async fn one_whose_page_hung_when_it_was_asked_to_stop_goes_on_with_the_same_key
     holder.execute("BEGIN; LOCK TABLE integration_credentials IN ACCESS EXCLUSIVE MODE").await;
     let rotation = tokio::spawn(rotation.stop_when(async { drop(stopped.await) }).run());
     let key = loop {
-        match events.next().await.unwrap() {
-            RotationEvent::Switched { key, .. } => break key,
-            _ => {}
+        if let RotationEvent::Switched { key, .. } = events.next().await.unwrap() {
+            break key;
         }
     };
     stop.send(()).unwrap();

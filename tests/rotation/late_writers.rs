@@ -209,12 +209,9 @@ async fn a_rotation_that_waits_long_enough_takes_up_what_a_late_writer_wrote() {
     let (rotation, mut events) = scene.rotator.rotation().force().events();
     let rotation = tokio::spawn(rotation.run());
     loop {
-        match events.next().await.expect("it did not wait") {
-            RotationEvent::Waiting(waiting) => {
-                assert_eq!((waiting.rows, waiting.transactions.iter().count()), (0, 1), "{waiting:?}");
-                break;
-            }
-            _ => {}
+        if let RotationEvent::Waiting(waiting) = events.next().await.expect("it did not wait") {
+            assert_eq!((waiting.rows, waiting.transactions.iter().count()), (0, 1), "{waiting:?}");
+            break;
         }
     }
     late.execute("COMMIT").await;
