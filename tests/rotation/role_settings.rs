@@ -15,9 +15,8 @@ async fn a_rotation_completes_whatever_limits_and_isolation_its_role_has() {
     let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
     for (settings, workers) in [
         (&["statement_timeout = '50ms'", "lock_timeout = '50ms'"][..], None),
-        (&["default_transaction_isolation = 'serializable'"], Some(4)),
         (&["default_transaction_isolation = 'repeatable read'"], Some(4)),
-        (&["idle_in_transaction_session_timeout = '50ms'", "default_transaction_deferrable = on"], Some(1)),
+        (&["default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on"], Some(4)),
     ] {
         let role = Role::rotation(database).await;
         for setting in settings {
