@@ -55,7 +55,7 @@ fn tables() -> BTreeMap<String, Table> {
         tables.insert(name.to_owned(), rows.collect());
     }
     // These say that they have a part's fields, too.
-    for (command, part) in [("describe", "credential"), ("keys show", "data key")] {
+    for (command, part) in [("describe", "credential"), ("keys show", "data key"), ("rotate", "rotation")] {
         assert!(PAGE.contains(&format!("\n## {command}\n\nThe fields of a *{part}*")), "{command}");
         let part = tables[part].clone();
         tables.get_mut(command).unwrap().extend(part);

@@ -17,7 +17,13 @@ async fn stored(database: &TestDatabase, integration: &str) -> String {
 async fn rotate_and_rewrap_leave_every_token_readable(database: TestDatabase) {
     let shell = Shell::with_vault(&database);
     let tokens: Vec<_> = (0..7).map(|_| shell.put_token()).collect();
-    assert!(shell.succeeds(&["rotate"]).contains("Nothing was due"));
+    let text = shell.succeeds(&["rotate"]);
+    assert!(
+        text.contains(
+            "Nothing was due: 0 data keys to replace, 0 rows to re-encrypt, 7 rows already current"
+        ),
+        "{text}"
+    );
 
     let report = shell.json(0, &["rotate", "--force", "--batch-size", "2"]);
     assert_eq!(report["outcome"], "complete");
@@ -48,6 +54,35 @@ async fn rotate_and_rewrap_leave_every_token_readable(database: TestDatabase) {
     let verified = shell.json(0, &["verify"]);
     assert_eq!((&verified["rows_opened"], &verified["keys_checked"]), (&json!(7), &json!(3)));
     assert!(shell.succeeds(&["verify"]).contains("as it was written"));
+}
+
+async fn a_rewrap_raises_what_a_passphrase_costs(database: TestDatabase) {
+    let shell = Shell::on(&database)
+        .with("WORDS", "correct horse battery staple")
+        .with("CREDVAULT_MASTER_KEY", "passphrase:env:WORDS");
+    shell.succeeds(&["init"]);
+    let (organization, integration) = shell.put_token();
+    let costs = "SELECT substr(provider_record, 1, 30) FROM vault_master_keys WHERE state = 'active'";
+    assert_eq!(database.fetch_one_text(costs).await.unwrap(), "argon2id$v=19$m=65536,t=3,p=4$");
+    let before = contents(&database).await;
+    let rewrap = |to, argon2| ["rewrap", "--yes", "--to", to, "--argon2", argon2];
+    for (to, argon2, why) in [
+        ("passphrase:env:WORDS", "m=8,t=1,p=1", "the least is"),
+        ("passphrase:env:WORDS", "256MiB", "m=65536,t=3,p=4"),
+        ("file:master.key", "m=65536,t=4,p=4", "--argon2 is for a passphrase"),
+        ("passphrase:hunter2", "m=65536,t=4,p=4", "is not repeated here"),
+    ] {
+        let line = shell.fails(2, &rewrap(to, argon2));
+        assert!(line.contains(why) && !line.contains("hunter2"), "{line}");
+    }
+    assert_eq!(contents(&database).await, before);
+
+    // The same passphrase: services that have it follow.
+    let report = shell.json(0, &rewrap("passphrase:env:WORDS", "m=65536,t=4,p=2"));
+    assert_eq!((&report["outcome"], &report["rewrapped"]), (&json!("complete"), &json!(1)));
+    assert_eq!(database.fetch_one_text(costs).await.unwrap(), "argon2id$v=19$m=65536,t=4,p=2$");
+    assert_eq!(shell.token(&organization, &integration), SECRET);
+    shell.json(0, &["verify"]);
 }
 
 async fn a_row_that_was_tampered_with_is_named_and_left_as_it_is(database: TestDatabase) {
@@ -187,6 +222,7 @@ async fn the_salt_that_everybody_knows_is_taken_only_when_accepted(database: Tes
 
 on_both_stores!(
     rotate_and_rewrap_leave_every_token_readable,
+    a_rewrap_raises_what_a_passphrase_costs,
     a_row_that_was_tampered_with_is_named_and_left_as_it_is,
     a_job_that_another_process_runs_is_left_to_it,
     legacy_rows_are_adopted_with_the_right_salt_alone,

@@ -15,8 +15,11 @@ mod documents;
 mod jobs;
 mod lookups;
 mod refusals;
+mod rotation;
 mod runs;
 mod schedules;
 mod shell;
+#[cfg(target_os = "linux")]
+mod signals;
 mod status;
 mod vaults;

@@ -199,6 +199,18 @@ impl Shell {
         document["integration_id"].as_str().unwrap().to_owned()
     }
 
+    /// Stores [`SECRET`] for so many new organizations.
+    pub fn put_tokens(&self, count: usize) {
+        let line = || {
+            let organization = Uuid::new_v4();
+            format!(
+                r#"{{"organization_id":"{organization}","connector":"github","credential_type":"token","fields":{{"access_token":"{SECRET}"}}}}"#
+            )
+        };
+        let lines: Vec<String> = (0..count).map(|_| line()).collect();
+        assert_eq!(self.json_with(0, &["import"], lines.join("\n").as_bytes())["added"], count);
+    }
+
     /// The access token as the command reads it.
     pub fn token(&self, organization: &str, integration: &str) -> String {
         let get = ["get", "--organization", organization, "--integration", integration];

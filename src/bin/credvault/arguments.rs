@@ -46,7 +46,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "SPEC")]
     pub(crate) master_key: Vec<String>,
 
-    /// What to print: text to read, or one JSON document (`"version": 1`) to parse.
+    /// What to print: text to read, or JSON (`"version": 1`) to parse.
     #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t = Form::Text, value_name = "FORM")]
     pub(crate) output: Form,
 }
@@ -134,7 +134,10 @@ pub(crate) enum Command {
     Adopt(Adopt),
     /// Make new data keys where they are due, and re-encrypt every row that isn't under the active one.
     ///
-    /// Services go on reading and writing meanwhile. Only one process does this at a time; another one says so.
+    /// Services go on reading and writing meanwhile. Only one process does this at a time; another one says so. At SIGTERM
+    /// or Ctrl-C it ends the page under way and gives its lease back, within five seconds; run again, it goes on.
+    ///
+    /// Exit code 4 with rows in quarantine; else 3 if rows remain, or transactions that are older than the switch.
     #[command(after_help = examples::ROTATE)]
     Rotate(Rotate),
     /// List the rotations and rewraps: who ran each, when, and what it did; the last one first.
@@ -145,6 +148,9 @@ pub(crate) enum Command {
         limit: u32,
     },
     /// Wrap all data keys by another master key. No credential is touched.
+    ///
+    /// Also to the same passphrase with other parameters of argon2id. One that is killed goes on when it is run again, a
+    /// minute later.
     #[command(after_help = examples::REWRAP)]
     Rewrap(Rewrap),
     /// Check every key and open every row; nothing is shown or written.

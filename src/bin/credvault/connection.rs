@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use credvault::provider::{self, MasterKeyProvider, Passphrase};
+use credvault::provider::{self, Argon2Parameters, MasterKeyProvider, Passphrase};
 use credvault::{SecretText, Vault};
 use zeroize::Zeroizing;
 
@@ -115,6 +115,34 @@ pub(crate) fn master_key(spec: &str, prompt: Prompt) -> anyhow::Result<Arc<dyn M
         );
     }
     Ok(provider)
+}
+
+/// The master key of the passphrase that `spec` says, made with other parameters of argon2id than usual.
+///
+/// # Errors
+///
+/// `InvalidInput` if it is none.
+pub(crate) fn passphrase(
+    spec: &str,
+    prompt: Prompt,
+    parameters: Argon2Parameters,
+) -> anyhow::Result<Arc<dyn MasterKeyProvider>> {
+    let passphrase = if spec == "passphrase:prompt" {
+        Passphrase::from_secret(ask(prompt)?)
+    } else {
+        // It says what is wrong with any other form.
+        provider::from_spec(spec)?;
+        match (spec.strip_prefix("passphrase:env:"), spec.strip_prefix("passphrase:file:")) {
+            (Some(name), _) => Passphrase::from_environment(name)?,
+            (_, Some(path)) => Passphrase::from_file(path),
+            _ => {
+                return Err(usage(
+                    "--argon2 is for a passphrase: a key file or variable holds its key itself",
+                ));
+            }
+        }
+    };
+    Ok(Arc::new(passphrase.with_parameters(parameters)))
 }
 
 /// Asks for a passphrase at the terminal, whatever standard input is.

@@ -20,11 +20,12 @@ mod connection;
 mod credentials;
 mod demo;
 mod failure;
+mod interruption;
 mod keys;
 mod master_key_check;
 mod output;
+mod rewrap;
 mod rotation;
-mod runs;
 mod setup;
 mod shell_files;
 mod standard_streams;
@@ -56,11 +57,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<Report> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the runtime did not start")?
-        .block_on(run_command(arguments))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("the runtime did not start")?;
+    let outcome = runtime.block_on(run_command(arguments));
+    // A thread that still derives a key, or looks a host up, must not hold up a command that was told to stop.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result<Report> {
@@ -81,8 +83,8 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Keys(command) => keys::run(&global, &command).await,
         Command::Adopt(adopt) => adoption::run(&global, &adopt).await,
         Command::Rotate(rotate) => rotation::rotate(&global, &rotate).await,
-        Command::Rotations { limit } => runs::rotations(&global, limit).await,
-        Command::Rewrap(rewrap) => rotation::rewrap(&global, &rewrap).await,
+        Command::Rotations { limit } => rotation::runs::rotations(&global, limit).await,
+        Command::Rewrap(rewrap) => rewrap::rewrap(&global, &rewrap).await,
         Command::Verify => verification::verify(&global).await,
         Command::Status(asked) => status::status(&global, &asked).await,
         Command::Completions { shell } => shell_files::completions(shell),
@@ -90,9 +92,14 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
     }
 }
 
+/// Whether standard error is a terminal.
+fn shows_on_a_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
 /// Whether standard error is a terminal that may be coloured.
 fn shows_colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    shows_on_a_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Logs to standard error what `CREDVAULT_LOG`, else `RUST_LOG`, asks for; nothing unless one is set.

@@ -11,7 +11,7 @@ use crate::connection;
 use crate::failure::Exit;
 use crate::keys;
 use crate::output::{self, Report};
-use crate::runs;
+use crate::rotation::runs;
 
 /// How many runs are looked through for the last rotation: rewraps may have come after it.
 const RUNS_LOOKED_THROUGH: u32 = 50;

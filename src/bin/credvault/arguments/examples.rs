@@ -117,9 +117,10 @@ Example:
 
 pub(super) const ROTATE: &str = "\
 Examples:
-  credvault rotate                 from cron, every day: does what is due; exit code 3 says run it again
-  credvault rotate --force         a new data key now
-  credvault rotate --max-age 30d   another schedule";
+  credvault rotate                        from cron, every day: does what is due
+  credvault rotate --dry-run              says what is due
+  credvault rotate --force --workers 2    a new data key now, as fast as it goes
+  credvault rotate --max-age 30d --max-duration 2h --rows-per-second 200";
 
 pub(super) const ROTATIONS: &str = "\
 Examples:
@@ -131,7 +132,10 @@ Example:
   credvault master-key generate --out new.key
   … give every service both keys: CREDVAULT_MASTER_KEY=\"file:master.key file:new.key\"
   credvault rewrap --to file:new.key
-  … take the old key from the services; keep it as long as the backups that need it";
+  … take the old key from the services; keep it as long as the backups that need it
+
+Raise the cost of a passphrase:
+  credvault rewrap --to passphrase:file:passphrase --argon2 m=262144,t=4,p=4";
 
 pub(super) const VERIFY: &str = "\
 Example:

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use credvault::OrganizationId;
+use credvault::provider::Argon2Parameters;
 
 use super::values::duration;
 
@@ -40,9 +41,31 @@ pub(crate) struct Rotate {
     /// Replace only this organization's own key, which it must have; rows are re-encrypted wherever that is due.
     #[arg(long, value_name = "ID")]
     pub(crate) organization: Option<OrganizationId>,
-    /// Re-encrypt this many rows at once: 1 to 5000.
+    /// Re-encrypt this many rows at once at most: 1 to 5000; 500 unless said otherwise.
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<u32>,
+    /// For maintenance: work as fast as 1 to 4 workers can. Else one works, and yields to the application.
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<u32>,
+    /// Re-encrypt this many rows a second at most.
+    #[arg(long, value_name = "N", conflicts_with = "workers")]
+    pub(crate) rows_per_second: Option<u32>,
+    /// Stop after this many rows, with exit code 3; run again, it goes on.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_rows: Option<u64>,
+    /// Stop after this long, such as 30m or 2h, with exit code 3; run again, it goes on.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_duration: Option<Duration>,
+    /// Wait this long, from the last row written on, for rows that others hold and for transactions that are older than
+    /// the switch to a new key.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(crate) max_wait: Duration,
+    /// Wait while another process runs a job, as long as that takes; else say who does and since when, and end.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Say what would be done, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args)]
@@ -53,6 +76,14 @@ pub(crate) struct Rewrap {
     /// Don't ask: every service has the new key already.
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Wait while another process runs a job, as long as that takes; else say who does and since when, and end.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// For a passphrase: what deriving the new key costs, such as m=262144,t=4,p=4: KiB of memory, passes, lanes.
+    ///
+    /// Else m=65536,t=3,p=4. The passphrase may be the one of before: with other parameters it is another key.
+    #[arg(long, value_name = "PARAMETERS")]
+    pub(crate) argon2: Option<Argon2Parameters>,
 }
 
 #[derive(Args)]
