@@ -1,11 +1,9 @@
-//! The jobs: rotate, rewrap, verify, adopt.
+//! The jobs: rotate, rewrap, verify.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::common::{self, Dialect, TestDatabase, on_both_stores};
 use crate::shell::{SECRET, Shell, contents};
-
-const LEGACY: &str = include_str!("../vectors/legacy_vectors.json");
 
 async fn stored(database: &TestDatabase, integration: &str) -> String {
     let sql = format!(
@@ -152,79 +150,9 @@ async fn a_job_that_another_process_runs_is_left_to_it(database: TestDatabase) {
     assert_eq!(contents(&database).await, before);
 }
 
-/// Writes the legacy rows as the service that was there before did; gives (organization, integration, fields).
-async fn add_legacy_rows(database: &TestDatabase, legacy: &Value) -> Vec<(String, String, Value)> {
-    let mut rows = Vec::new();
-    // Those without an expiry, which each store writes in its own way.
-    for row in legacy["rows"].as_array().unwrap().iter().filter(|row| row["expires_at"].is_null()) {
-        let (organization, integration) = database.add_tenant().await;
-        database
-            .execute(&format!(
-                "INSERT INTO integration_credentials
-                        (id, integration_id, credential_type, credential_data_encrypted, encryption_key_id)
-                 VALUES ('{}', '{integration}', '{}', '{}', 'v1')",
-                uuid::Uuid::new_v4(),
-                row["credential_type"].as_str().unwrap(),
-                row["stored"].as_str().unwrap(),
-            ))
-            .await;
-        rows.push((organization.to_string(), integration.to_string(), row["fields"].clone()));
-    }
-    assert!(rows.len() > 1);
-    rows
-}
-
-async fn legacy_rows_are_adopted_with_the_right_salt_alone(database: TestDatabase) {
-    let legacy: Value = serde_json::from_str(LEGACY).unwrap();
-    let salt = legacy["encryption_salt"].as_str().unwrap();
-    let shell = Shell::with_vault(&database).with("SALT", salt).with("WRONG", "hunter2");
-    let rows = add_legacy_rows(&database, &legacy).await;
-    let (organization, integration, fields) = &rows[0];
-    let get = ["get", "--organization", organization, "--integration", integration, "--reveal"];
-    shell.fails(1, &get);
-    let verified = shell.json(0, &["verify"]);
-    assert_eq!(verified["rows_unopened"], rows.len(), "not a finding, as nobody knows their key");
-    assert!(shell.succeeds(&["verify"]).contains("every other row"), "not as if all had been opened");
-    let before = contents(&database).await;
-
-    std::fs::write(shell.path("newline"), format!("{salt}\n")).unwrap();
-    std::fs::write(shell.path("salt"), salt).unwrap();
-    let line = shell.fails(5, &["adopt", "--salt-file", "newline"]);
-    assert!(line.contains("newline") && !line.contains(salt), "{line}");
-    let line = shell.fails(5, &["adopt", "--salt-env", "WRONG"]);
-    assert!(!line.contains("hunter2"), "{line}");
-    let line = shell.fails(2, &["adopt", "--salt-env", "UNSET"]);
-    assert!(line.contains("not set"), "{line}");
-    let line = shell.fails(1, &["adopt", "--salt-file", "nowhere"]);
-    assert!(line.contains("\"nowhere\""), "{line}");
-    assert_eq!(contents(&database).await, before, "nothing changed");
-
-    let report = shell.json(0, &["adopt", "--salt-file", "salt"]);
-    assert_eq!((&report["rows_opened"], &report["already_registered"]), (&json!(rows.len()), &json!(false)));
-    let again = shell.succeeds(&["adopt", "--salt-env", "SALT"]);
-    assert!(again.contains("registered already"), "{again}");
-    assert_eq!(shell.json(0, &get)["fields"], *fields);
-    assert_eq!(shell.json(0, &["rotate", "--force"])["legacy"], rows.len(), "left as they are");
-    assert_eq!(shell.json(0, &["verify"])["rows_opened"], rows.len());
-    assert_eq!(shell.json(0, &["status"])["phase"], "observe");
-    let everything = format!("{:?}", contents(&database).await);
-    assert!(!everything.contains(salt));
-}
-
-async fn the_salt_that_everybody_knows_is_taken_only_when_accepted(database: TestDatabase) {
-    let shell = Shell::with_vault(&database).with("SALT", "default-salt-for-development-only");
-    let line = shell.fails(5, &["adopt", "--salt-env", "SALT"]);
-    assert!(line.contains("--accept-leaked-salt") && !line.contains("default-salt"), "{line}");
-    let text = shell.succeeds(&["adopt", "--salt-env", "SALT", "--accept-leaked-salt"]);
-    assert!(text.contains("nothing could be checked"), "{text}");
-    assert!(shell.succeeds(&["keys", "list"]).contains("v1"));
-}
-
 on_both_stores!(
     rotate_and_rewrap_leave_every_token_readable,
     a_rewrap_raises_what_a_passphrase_costs,
     a_row_that_was_tampered_with_is_named_and_left_as_it_is,
     a_job_that_another_process_runs_is_left_to_it,
-    legacy_rows_are_adopted_with_the_right_salt_alone,
-    the_salt_that_everybody_knows_is_taken_only_when_accepted,
 );

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adoption;
 mod bulk;
 #[cfg(target_os = "linux")]
 mod bulk_memory;

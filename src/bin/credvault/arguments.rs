@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use credvault::OrganizationId;
 
 pub(crate) use self::credentials::{Address, Expiring, Get, Integration, Put, Transfer};
-pub(crate) use self::jobs::{Adopt, Rewrap, Rotate, Salt, Status};
+pub(crate) use self::jobs::{Adopt, AdoptionStep, Rewrap, Rotate, Status};
 pub(crate) use self::keys::{Compromise, Destroy, Keys};
 use crate::bulk;
 
@@ -127,9 +127,12 @@ pub(crate) enum Command {
     /// Data keys, which seal the credentials.
     #[command(subcommand, arg_required_else_help = true, after_help = examples::KEYS)]
     Keys(Keys),
-    /// Read the rows of the service that was there before.
+    /// Read the rows of the service that was there before, and take them over, step by step.
     ///
-    /// They are sealed under a key made from its ENCRYPTION_SALT. The salt must open one of them, and is not stored.
+    /// They are sealed under a key made from its ENCRYPTION_SALT. First --salt-file or --salt-env: the salt must open one of
+    /// them, and is not stored; they read like any other from then on. Then --re-encrypt, once only credvault reads the
+    /// table. Last --cut-over, once only credvault writes it; exit code 3 if work remains. `status` says which step was the
+    /// last.
     #[command(after_help = examples::ADOPT)]
     Adopt(Adopt),
     /// Make new data keys where they are due, and re-encrypt every row that isn't under the active one.

@@ -111,9 +111,12 @@ Examples:
   credvault keys destroy ID --confirm ID  where there is no terminal";
 
 pub(super) const ADOPT: &str = "\
-Example:
+Examples:
   printf %s \"$ENCRYPTION_SALT\" > salt
-  credvault adopt --salt-file salt";
+  credvault adopt --salt-file salt      begin: both services read these rows
+  credvault adopt --re-encrypt          once no other service reads the table, and then
+  credvault rotate
+  credvault adopt --cut-over            once no other service writes it";
 
 pub(super) const ROTATE: &str = "\
 Examples:

@@ -12,22 +12,32 @@ use super::values::duration;
 #[derive(Args)]
 pub(crate) struct Adopt {
     #[command(flatten)]
-    pub(crate) salt: Salt,
+    pub(crate) step: AdoptionStep,
     /// Go on with the salt that everybody knows, which the service used when none was set.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["re_encrypt", "cut_over"])]
     pub(crate) accept_leaked_salt: bool,
+    /// Don't ask: nothing but credvault reads the table any more, or writes it.
+    #[arg(long, conflicts_with_all = ["salt_file", "salt_variable"])]
+    pub(crate) yes: bool,
 }
 
-/// Where the salt is.
+/// Which step is taken: the first needs the salt.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Salt {
-    /// The file that holds the salt: its bytes exactly, a newline at the end among them.
+pub(crate) struct AdoptionStep {
+    /// Begin: the file that holds the salt, its bytes exactly, a newline at the end among them.
     #[arg(long = "salt-file", value_name = "PATH")]
-    pub(crate) file: Option<PathBuf>,
-    /// The environment variable that holds the salt.
+    pub(crate) salt_file: Option<PathBuf>,
+    /// Begin: the environment variable that holds the salt.
     #[arg(long = "salt-env", value_name = "NAME")]
-    pub(crate) variable: Option<String>,
+    pub(crate) salt_variable: Option<String>,
+    /// Let rotations re-encrypt the legacy rows from now on. Nothing but credvault may read the table any more.
+    #[arg(long)]
+    pub(crate) re_encrypt: bool,
+    /// End: let the database refuse new legacy rows, re-encrypt what is left, and destroy the legacy key. Nothing but
+    /// credvault may write the table any more.
+    #[arg(long)]
+    pub(crate) cut_over: bool,
 }
 
 #[derive(Args)]

@@ -6,7 +6,7 @@ mod prose;
 pub(crate) mod report;
 pub(crate) mod runs;
 
-use credvault::{Rotation, RotationPlan, RotationReport, Vault};
+use credvault::{Rotation, RotationPlan, RotationReport};
 use serde_json::json;
 
 use self::progress::Teller;
@@ -28,8 +28,8 @@ pub(crate) async fn rotate(global: &Global, asked: &Rotate) -> anyhow::Result<Re
     let interruption = Interruption::listen()?;
     let report = match interruption.or(connection::open_with(url, keys)).await {
         Some(vault) => {
-            watched(&vault?, |rotation| as_asked(rotation, asked), "rotate", global.output, &interruption)
-                .await?
+            let rotation = as_asked(vault?.rotation(), asked)?;
+            watched(rotation, "rotate", global.output, &interruption).await?
         }
         None => RotationReport::stopped_before_it_began(),
     };
@@ -70,20 +70,19 @@ fn as_asked(mut rotation: Rotation, asked: &Rotate) -> anyhow::Result<Rotation> 
 
 /// Runs a rotation that tells of its progress and ends at a signal.
 pub(crate) async fn watched(
-    vault: &Vault,
-    as_asked: impl FnOnce(Rotation) -> anyhow::Result<Rotation>,
+    rotation: Rotation,
     command: &'static str,
     form: Form,
     interruption: &Interruption,
 ) -> anyhow::Result<RotationReport> {
-    let rotation = as_asked(vault.rotation())?.owner(owner());
     let teller = Teller::begin(command, form);
     let (asked, stopping) = (interruption.asked(), teller.stopping());
     let signal = async move {
         asked.await;
         stopping();
     };
-    let report = rotation.on_event(teller.listener()).stop_when(signal).run().await;
+    let rotation = rotation.owner(owner()).on_event(teller.listener()).stop_when(signal);
+    let report = rotation.run().await;
     teller.end().await;
     Ok(report?)
 }

@@ -169,7 +169,7 @@ pub(crate) fn holder(outcome: &Outcome) -> Value {
 pub(crate) fn held(outcome: &Outcome) -> String {
     match outcome {
         Outcome::HeldBy { owner, since } => format!(
-            "Nothing was done: {} runs a job since {}.",
+            "Nothing was begun: {} runs a job since {}.",
             output::printable(owner),
             output::moment(*since)
         ),
