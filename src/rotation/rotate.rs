@@ -180,7 +180,7 @@ impl Rotation {
     }
 
     /// Stops once `signal` is there: it ends the page that it writes, gives the lease back, and reports
-    /// [`StopReason::Asked`], within four seconds whatever the database does.
+    /// [`StopReason::Asked`](super::StopReason::Asked), within four seconds whatever the database does.
     #[must_use]
     pub fn stop_when(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.signal = Box::pin(signal);
@@ -201,7 +201,7 @@ impl Rotation {
     /// meanwhile.
     ///
     /// While another process runs a rotation or a rewrap nothing is done, and the outcome is
-    /// [`HeldBy`](Outcome::HeldBy), unless it is to [wait](Self::wait_for_lease).
+    /// [`HeldBy`](super::Outcome::HeldBy), unless it is to [wait](Self::wait_for_lease).
     ///
     /// # Errors
     ///

@@ -76,7 +76,7 @@ async fn what_an_organization_wrote_before_follows_with_the_next_rotation(databa
     let shared = key_of(&organization, integration).await;
     let own = processes.first.keys().create(organization.id()).await.unwrap();
     assert_eq!(key_of(&organization, integration).await, shared);
-    assert_eq!(processes.first.status().await.unwrap().stale_rows, 1);
+    assert_eq!(processes.first.exact_status().await.unwrap().stale_rows, 1);
 
     let report = processes.second.rotation().run().await.unwrap();
     assert_eq!((report.re_encrypted, report.new_keys.len(), report.already_current), (1, 0, 2));
