@@ -208,6 +208,23 @@ async fn a_file_that_another_writes_to_for_long_holds_no_rotation_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_that_nobody_reads_holds_no_rotation_up() {
+    let database = TestDatabase::create(common::Dialect::Sqlite).await;
+    let shell = Shell::with_vault(&database);
+    // An event each: more than a pipe holds.
+    shell.put_tokens(700);
+    database.execute("UPDATE integration_credentials SET credential_data_encrypted = 'cv1.spoilt'").await;
+    let mut running = Running::begin(&shell, &["--force"]);
+    // The lease is given back all the same.
+    let ended = "SELECT count(*) FROM vault_rotation_runs WHERE finished_at IS NOT NULL";
+    while database.fetch_one_text(ended).await.as_deref() == Some("0") {
+        assert!(running.child.try_wait().unwrap().is_none(), "it ended before");
+    }
+    running.send(Signal::Terminate);
+    assert_eq!(running.wait(LIMIT).code(), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_passphrase_that_takes_long_holds_no_rotation_up() {
     let database = TestDatabase::create(common::Dialect::Sqlite).await;
     let shell = Shell::on(&database)

@@ -1,18 +1,23 @@
 //! SIGTERM and Ctrl-C, for a job that ends in good order.
 
-use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::failure::Exit;
 
+/// How long the process has after a signal: less than the five seconds that are promised, and more than a rotation takes,
+/// whatever its database does. Whatever else it then waits for, a pipe that nobody reads for one, is given up.
+const DEADLINE: Duration = Duration::from_millis(4_800);
+
 /// The wish to stop, from outside.
 pub(crate) struct Interruption(watch::Receiver<bool>);
 
 impl Interruption {
-    /// Listens from now on, in place of being killed. After the first signal Ctrl-C ends the process at once.
+    /// Listens from now on, in place of being killed. After the first signal the process has five seconds; Ctrl-C ends it at
+    /// once then.
     ///
     /// # Errors
     ///
@@ -24,7 +29,8 @@ impl Interruption {
             signals.first().await;
             // Without a receiver the job is over.
             let _ = say.send(true);
-            signals.ctrl_c().await;
+            // Either way it is over.
+            let _ = tokio::time::timeout(DEADLINE, signals.ctrl_c()).await;
             std::process::exit(Exit::WorkRemains as i32);
         });
         Ok(Self(asked))

@@ -41,6 +41,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Arguments, Command};
+use crate::failure::Exit;
 use crate::output::Report;
 
 fn main() -> ExitCode {
@@ -48,21 +49,22 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return failure::of_command_line(&error),
     };
-    let form = arguments.global.output;
-    let outcome = start_log().and_then(|()| run(arguments));
-    match outcome.and_then(|report| report.print(form)) {
+    match start_log().and_then(|()| run(arguments)) {
         Ok(exit) => exit.into(),
         Err(error) => failure::report(&error),
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<Report> {
+fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let form = arguments.global.output;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("the runtime did not start")?;
-    let outcome = runtime.block_on(run_command(arguments));
+    let report = runtime.block_on(run_command(arguments));
+    // Before the runtime ends, which listens for signals: nobody may read what is printed.
+    let exit = report.and_then(|report| report.print(form));
     // A thread that still derives a key, or looks a host up, must not hold up a command that was told to stop.
     runtime.shutdown_background();
-    outcome
+    exit
 }
 
 async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result<Report> {

@@ -1,12 +1,13 @@
 //! What a rotation says while it runs: printed by a thread of its own, so that nobody who reads slowly holds it up.
 
-use std::io::Write;
+use std::fmt;
+use std::io::Write as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use credvault::{Progress, RotationEvent};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::sync::oneshot;
 
 use super::documents::Documents;
@@ -154,9 +155,13 @@ fn print_document(document: Option<String>) {
 
 fn bar() -> ProgressBar {
     let bar = output::progress("Re-encrypting", 0);
-    let template = "{msg:14} {bar:30} {human_pos}/{human_len} rows, {per_sec}, {eta} left";
+    let template = "{msg:14} {bar:30} {human_pos}/{human_len} rows, {rate} a second, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+            // There is nowhere to say that a bar could not be drawn.
+            let _ = write!(text, "{:.0}", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate));
     }
     bar
 }
