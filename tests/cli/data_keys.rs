@@ -168,6 +168,15 @@ async fn what_is_under_a_compromised_key_is_listed_by_organization_in_each_form(
     let line = shell.fails(2, &[&csv[..], &["--output", "json"]].concat());
     assert!(line.contains("choose one"), "{line}");
 
+    // Half a list is none, though the disk be full.
+    for form in [&compromise[..], &csv, &[&compromise[..], &["--output", "json"]].concat()] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = shell.command(env!("CARGO_BIN_EXE_credvault"), form).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("call it again") && said.lines().count() == 1, "{said}");
+    }
+
     // A rotation is due at once, and takes the rows away.
     assert_eq!(shell.json(3, &["status"])["stale_rows"], 6);
     assert_eq!(shell.json(0, &["rotate"])["re_encrypted"], 6);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
+use anyhow::Context;
 use credvault::{DataKeyId, DataKeySummary, OrganizationId, RunSummary, Summary, Vault};
 use serde_json::json;
 
@@ -84,12 +85,11 @@ async fn list(vault: &Vault, key: DataKeyId, listing: &mut Listing) -> anyhow::R
             tally.organizations += 1;
         }
     }
-    match written.and_then(|()| listing.flush()) {
-        // Its reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(tally),
-        Err(error) => Err(anyhow::Error::new(error).context("standard output can't be written")),
-        Ok(()) => Ok(tally),
-    }
+    // Half a list must not pass for a whole one, were its reader gone or its disk full.
+    written
+        .and_then(|()| listing.flush())
+        .context("the key is marked, and the list of what is under it was cut off: call it again")?;
+    Ok(tally)
 }
 
 impl Listing {
