@@ -74,7 +74,9 @@ fn invocations(text: &str) -> Vec<(Vec<&str>, Vec<&str>)> {
         .map(|command| {
             let end = command.find(['`', '#', '|']).unwrap_or(command.len());
             let words: Vec<&str> = command[..end].split_whitespace().collect();
-            let name = words.iter().take_while(|word| !word.starts_with("--")).copied().collect();
+            let name = words.iter().take_while(|word| !word.starts_with("--")).copied();
+            // What stands for a value is no part of it.
+            let name = name.filter(|word| word.chars().any(char::is_lowercase)).collect();
             (name, words.into_iter().filter(|word| word.starts_with("--")).collect())
         })
         .collect()
