@@ -83,7 +83,7 @@ impl Lease {
         }
     }
 
-    async fn take(
+    pub(super) async fn take(
         store: &Arc<dyn Store>,
         clock: &Arc<dyn Clock>,
         kind: RunKind,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::postgres::OwnServer;
+use crate::common::postgres::Server;
 use crate::common::{self, RawConnection, TestDatabase, on_both_stores};
 use crate::shell::{Shell, checked_document};
 
@@ -153,7 +153,7 @@ on_both_stores!(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stands_still_holds_no_rotation_up() {
-    let server = OwnServer::start();
+    let server = Server::start();
     let database = TestDatabase::Postgres(server.database().await);
     let shell = Shell::with_vault(&database);
     shell.put_tokens(20);
@@ -161,7 +161,7 @@ async fn a_server_that_stands_still_holds_no_rotation_up() {
     let slowly = ["--force", "--rows-per-second", "3"];
     let mut running = Running::begin(&shell, &slowly);
     running.until("progress");
-    let standstill = server.stand_still();
+    let standstill = server.stand_still().await;
     assert!(running.ends_at(Signal::Terminate)["re_encrypted"].as_u64().unwrap() > 0);
 
     // One that has not even a connection, and one whose user has no patience.
@@ -176,7 +176,7 @@ async fn a_server_that_stands_still_holds_no_rotation_up() {
 
     let mut running = Running::begin(&shell, &slowly);
     running.until("progress");
-    let standstill = server.stand_still();
+    let standstill = server.stand_still().await;
     running.send(Signal::Interrupt);
     running.until("stopping");
     let began = Instant::now();

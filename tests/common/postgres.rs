@@ -192,58 +192,6 @@ fn certify(folder: &Path) {
     std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// A server of one test, which may do to it what no other test must notice.
-pub struct OwnServer(Cluster);
-
-impl OwnServer {
-    pub fn start() -> Self {
-        Self(Cluster::start(|_| vec!["listen_addresses=''".to_owned()]).unwrap_or_else(|why| panic!("{why}")))
-    }
-
-    pub async fn database(&self) -> Database {
-        self.0.create_database().await
-    }
-
-    /// Lets the server stand still, all of its processes, as a machine does that is out of memory; until the result is
-    /// dropped.
-    #[cfg(target_os = "linux")]
-    pub fn stand_still(&self) -> Standstill {
-        let file = std::fs::read_to_string(self.0.folder.join("data/postmaster.pid")).unwrap();
-        let postmaster = file.lines().next().unwrap().to_owned();
-        send("STOP", std::slice::from_ref(&postmaster));
-        // It makes no more now.
-        let is_child = |pid: &String| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.lines().any(|line| line.split_whitespace().eq(["PPid:", &postmaster]))
-        };
-        let all = std::fs::read_dir("/proc").unwrap();
-        let all = all.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
-        let mut processes: Vec<String> = all.filter(is_child).collect();
-        assert!(!processes.is_empty(), "the server has no processes");
-        send("STOP", &processes);
-        processes.push(postmaster);
-        Standstill(processes)
-    }
-}
-
-/// A server that stands still.
-#[cfg(target_os = "linux")]
-pub struct Standstill(Vec<String>);
-
-#[cfg(target_os = "linux")]
-impl Drop for Standstill {
-    fn drop(&mut self) {
-        send("CONT", &self.0);
-    }
-}
-
-/// Sends a signal to processes.
-#[cfg(target_os = "linux")]
-fn send(signal: &str, processes: &[String]) {
-    let sent = Command::new("kill").args(["-s", signal, "--"]).args(processes).status();
-    assert!(sent.expect("no kill").success(), "SIG{signal} reached not all of {processes:?}");
-}
-
 struct Cluster {
     folder: PathBuf,
     /// `cluster.sh`, which stops the server when this process is gone, and with it the pipe to its input.
