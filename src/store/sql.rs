@@ -47,13 +47,14 @@ macro_rules! rows_with_scope {
 pub(super) use rows_with_scope;
 
 /// Whether a row of `rows_with_scope` is stale: not under the active key of its scope. Legacy rows are only in the
-/// phases that re-encrypt them, and from then on so is every value without the prefix of the format.
+/// phases that re-encrypt them, and from then on so is every value without the prefix of the format. Where a scope has no
+/// active key, each of its rows is stale: no key has the empty id.
 macro_rules! is_stale {
     () => {
         "(c.encryption_key_id <> 'v1' OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over'))
                 AND (c.encryption_key_id <> COALESCE(own.id,
                          (SELECT shared.id FROM vault_data_keys AS shared
-                           WHERE shared.organization_id IS NULL AND shared.state = 'active'))
+                           WHERE shared.organization_id IS NULL AND shared.state = 'active'), '')
                      OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over')
                          AND substr(c.credential_data_encrypted, 1, 4) <> 'cv1.')"
     };

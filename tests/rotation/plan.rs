@@ -1,5 +1,7 @@
 //! What a rotation says that it would do, and what it then does.
 
+use credvault::ErrorKind;
+
 use crate::common::service::Service;
 use crate::common::{self, TestDatabase, on_both_stores};
 
@@ -22,4 +24,20 @@ async fn a_plan_counts_each_row_once_that_the_rotation_then_re_encrypts(database
     assert_eq!(vault.rotation().plan().await.unwrap().rows, 0);
 }
 
-on_both_stores!(a_plan_counts_each_row_once_that_the_rotation_then_re_encrypts);
+async fn where_no_key_is_active_rows_are_counted_and_a_rotation_says_what_is_missing(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    service.add_tenants_with_tokens(&vault, 2).await;
+    let end = "UPDATE vault_data_keys SET state = 'deactivated', deactivated_at = activated_at WHERE state = 'active'";
+    service.database.execute(end).await;
+
+    assert_eq!(vault.exact_status().await.unwrap().stale_rows, 2);
+    assert_eq!(vault.keys().list().await.unwrap().iter().map(|key| key.rows).sum::<u64>(), 2);
+    assert_eq!(vault.rotation().plan().await.unwrap().rows, 2);
+    let error = vault.rotation().run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotInitialized, "{error}");
+}
+
+on_both_stores!(
+    a_plan_counts_each_row_once_that_the_rotation_then_re_encrypts,
+    where_no_key_is_active_rows_are_counted_and_a_rotation_says_what_is_missing,
+);
