@@ -38,7 +38,6 @@ async fn a_service_with_the_documented_rights_does_all_that_services_do() {
     assert_eq!(organization.list().await.unwrap().len(), 1);
     service.expiring(time::OffsetDateTime::now_utc(), 10).await.unwrap();
     service.transfer(integration, from, to).await.unwrap();
-    assert!(service.verify().run().await.unwrap().findings.is_empty());
     // A switch by the owner is followed with the same rights.
     owner.rotation().force().run().await.unwrap();
     let organization = service.organization(to);
@@ -144,4 +143,21 @@ async fn the_query_for_a_lease_held_for_too_long_finds_it_and_no_other() {
         service.database.execute(&format!("UPDATE vault_rotation_runs SET {set}")).await;
         assert_eq!(service.database.fetch_text(query).await.len(), found, "{set}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_only_read_can_verify() {
+    let database = TestDatabase::migrated(Dialect::Postgres).await;
+    let (service, owner) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&owner, 1).await;
+    service.tamper_with(tenants[0]).await;
+    assert_eq!(owner.rotation().force().run().await.unwrap().quarantined, 1);
+
+    let TestDatabase::Postgres(postgres) = &service.database else { panic!("roles are PostgreSQL's") };
+    let reader = Role::reader(postgres).await;
+    let vault = Vault::open(&reader.url, &service.key("first")).await.unwrap();
+    assert_eq!(vault.verify().run().await.unwrap().findings_count, 1);
+    assert!(vault.status().await.is_err(), "it reads the runs, too");
+    service.database.execute(&format!("GRANT SELECT ON vault_rotation_runs TO {}", reader.name)).await;
+    vault.status().await.unwrap();
 }

@@ -60,6 +60,15 @@ impl MasterKeys {
         self.unlock(row).await
     }
 
+    /// Unlocks the key of a row, and holds it to the check that the row has now.
+    ///
+    /// # Errors
+    ///
+    /// As [`unlock_all`](Self::unlock_all).
+    pub(crate) async fn check(&self, row: &MasterKeyRow) -> Result<()> {
+        hold_to_check(&*self.unlock(row).await?, self.vault, row)
+    }
+
     /// Keeps a master key that a provider has just created, beside its provider, so that both are found later.
     pub(crate) fn hold(&self, key: MasterKey) -> Arc<MasterKey> {
         let key = Arc::new(key);
@@ -129,8 +138,13 @@ pub(crate) async fn unlock_with(
     let context = ProviderContext { vault_id: vault, master_key_id: row.id };
     let record = ProviderRecord::new(row.provider_record.clone())?;
     let key = provider.unlock(&record, &context).await?;
+    hold_to_check(&key, vault, row)?;
+    Ok(key)
+}
+
+fn hold_to_check(key: &MasterKey, vault: VaultId, row: &MasterKeyRow) -> Result<()> {
     match KeyCheck::from_slice(&row.key_check) {
-        Some(check) if key.id() == row.id && key.verify(vault, &check) => Ok(key),
+        Some(check) if key.id() == row.id && key.verify(vault, &check) => Ok(()),
         _ => Err(Error::new(
             ErrorKind::KeyMismatch,
             format!("the master key given is not master key {} of this vault", row.id),

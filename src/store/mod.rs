@@ -1,13 +1,14 @@
 //! The tables: statements in, rows out. A store sees neither a key nor a plaintext, and all SQL is below here.
 //!
 //! One trait for each family of tables, implemented by two dialects. The bodies that both share stand once, in
-//! `credentials`, `keys`, `runs` and `drains`; the statements that both share in `sql`; what differs in `postgres` and
-//! `sqlite` alone.
+//! `credentials`, `keys`, `runs`, `drains` and `inspection`; the statements that both share in `sql`; what differs in
+//! `postgres` and `sqlite` alone.
 
 mod column;
 mod credentials;
 mod drains;
 mod failure;
+mod inspection;
 mod keys;
 pub(crate) mod migrate;
 #[cfg(feature = "postgres")]
@@ -33,6 +34,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use credentials::CredentialStore;
 pub(crate) use drains::DrainStore;
+pub(crate) use inspection::InspectionStore;
 pub(crate) use keys::{CheckWrapped, KeyStore};
 pub(crate) use rows::*;
 pub use rows::{KeyState, Phase};
@@ -42,7 +44,7 @@ use target::Target;
 /// Everything that the layers above ask of a database.
 #[async_trait]
 pub(crate) trait Store:
-    CredentialStore + KeyStore + RunStore + DrainStore + fmt::Debug + Send + Sync
+    CredentialStore + KeyStore + RunStore + DrainStore + InspectionStore + fmt::Debug + Send + Sync
 {
     /// Closes the pool if it is the store's own, once its connections are back; a caller's pool is left alone.
     async fn close(&self);

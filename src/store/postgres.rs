@@ -19,6 +19,7 @@ use super::column::{Id, Text, Time};
 use super::credentials::{self, CredentialStore, MAX_PAGE_BYTES, credential_store};
 use super::drains::{self, DrainStore, drain_store};
 use super::failure::failure;
+use super::inspection::{InspectionStore, inspection_store};
 use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
 use super::rows::*;
@@ -367,6 +368,7 @@ credential_store!(PostgresStore, PgRow);
 key_store!(PostgresStore, PgRow);
 run_store!(PostgresStore, PgRow);
 drain_store!(PostgresStore, PgRow);
+inspection_store!(PostgresStore, PgRow);
 
 #[async_trait]
 impl Store for PostgresStore {

@@ -179,6 +179,20 @@ pub(crate) struct ScannedRow {
     pub(crate) row: CredentialRow,
 }
 
+/// A credential's row with the integration and the organization that it is sealed to.
+#[derive(Clone, Debug)]
+pub(crate) struct PlacedRow {
+    pub(crate) integration: IntegrationId,
+    pub(crate) organization: OrganizationId,
+    pub(crate) row: CredentialRow,
+}
+
+impl From<ScannedRow> for PlacedRow {
+    fn from(scanned: ScannedRow) -> Self {
+        Self { integration: scanned.integration, organization: scanned.organization, row: scanned.row }
+    }
+}
+
 /// Where a scan stands: the integration's id on PostgreSQL, the rowid on SQLite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cursor {
@@ -320,6 +334,42 @@ pub(crate) struct QuarantinedRow {
     pub(crate) integration: IntegrationId,
     pub(crate) reason: String,
     pub(crate) stored_sha256: [u8; 32],
+}
+
+/// When a key came into each state, as far as there is such a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyTimes {
+    pub(crate) created_at: Option<Timestamp>,
+    pub(crate) activated_at: Option<Timestamp>,
+    pub(crate) deactivated_at: Option<Timestamp>,
+    pub(crate) destroyed_at: Option<Timestamp>,
+}
+
+/// What the record of a data key says of its life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DataKeyLife {
+    pub(crate) id: DataKeyId,
+    pub(crate) organization: Option<OrganizationId>,
+    pub(crate) state: KeyState,
+    pub(crate) times: KeyTimes,
+    pub(crate) unused_since: Option<Timestamp>,
+    /// A row of material, if only the legacy key's placeholder.
+    pub(crate) has_material: bool,
+}
+
+/// What the record of a master key says of its life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MasterKeyLife {
+    pub(crate) id: MasterKeyId,
+    pub(crate) state: KeyState,
+    pub(crate) times: KeyTimes,
+}
+
+/// Rows that name something which isn't there: how many, and the first of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Orphans {
+    pub(crate) count: u64,
+    pub(crate) first: Vec<IntegrationId>,
 }
 
 /// A run of rotation or rewrap; its number is the fencing number that its statements carry wherever a late one could

@@ -214,6 +214,33 @@ macro_rules! statements {
             "SELECT integration_id, reason, stored_sha256 FROM vault_quarantine ORDER BY integration_id";
         pub(in $crate::store) const RELEASE: &str = "DELETE FROM vault_quarantine WHERE integration_id = $1";
 
+        pub(in $crate::store) const WITHOUT_INTEGRATION: &str =
+            "SELECT c.integration_id, count(*) OVER () AS count
+               FROM integration_credentials AS c
+              WHERE NOT EXISTS (SELECT 1 FROM integrations AS i WHERE i.id = c.integration_id)
+              LIMIT $1";
+        pub(in $crate::store) const QUARANTINED_WITHOUT_ROW: &str =
+            "SELECT q.integration_id FROM vault_quarantine AS q
+              WHERE NOT EXISTS (SELECT 1 FROM integration_credentials AS c
+                                 WHERE c.integration_id = q.integration_id)
+              ORDER BY q.integration_id";
+        pub(in $crate::store) const MATERIAL_WITHOUT_KEY: &str =
+            "SELECT m.data_key_id FROM vault_key_material AS m
+              WHERE NOT EXISTS (SELECT 1 FROM vault_data_keys AS k WHERE k.id = m.data_key_id)
+              ORDER BY m.data_key_id";
+        pub(in $crate::store) const HAS_MATERIAL: &str =
+            "SELECT count(*) FROM vault_key_material WHERE data_key_id = $1";
+        pub(in $crate::store) const DATA_KEY_LIVES: &str =
+            "SELECT k.id, k.organization_id, k.state, k.created_at, k.activated_at, k.deactivated_at, k.destroyed_at,
+                    k.unused_since, m.data_key_id IS NOT NULL AS has_material
+               FROM vault_data_keys AS k
+               LEFT JOIN vault_key_material AS m ON m.data_key_id = k.id
+              ORDER BY k.created_at, k.id";
+        pub(in $crate::store) const MASTER_KEY_LIVES: &str =
+            "SELECT k.id, k.state, k.created_at, k.activated_at, k.deactivated_at, k.destroyed_at
+               FROM vault_master_keys AS k
+              ORDER BY k.created_at, k.id";
+
         pub(in $crate::store) const NOW: &str = concat!("SELECT ", $now, " + $1", $microsecond);
         pub(in $crate::store) const IDENTITY: &str = "SELECT vault_id, phase FROM vault_identity";
         pub(in $crate::store) const INSERT_IDENTITY: &str =

@@ -20,6 +20,7 @@ use super::column::{Id, Text, Time};
 use super::credentials::{self, CredentialStore, MAX_PAGE_BYTES, credential_store};
 use super::drains::{self, DrainStore, drain_store};
 use super::failure::failure;
+use super::inspection::{InspectionStore, inspection_store};
 use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
 use super::rows::*;
@@ -282,6 +283,7 @@ credential_store!(SqliteStore, SqliteRow);
 key_store!(SqliteStore, SqliteRow);
 run_store!(SqliteStore, SqliteRow);
 drain_store!(SqliteStore, SqliteRow);
+inspection_store!(SqliteStore, SqliteRow);
 
 #[async_trait]
 impl Store for SqliteStore {

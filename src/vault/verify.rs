@@ -1,18 +1,32 @@
 //! Verification: every key and every row opened, none shown, nothing written.
 
+mod finding;
+mod keys;
+
 use std::fmt;
 
 use super::Vault;
 use crate::envelope::{RowContext, key_of, open_credential};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{DataKeyId, IntegrationId};
-use crate::store::{KeyState, On, Phase, Range, Rows, ScannedRow};
+use crate::store::{Phase, PlacedRow, Range, Rows};
+
+pub use finding::{Finding, Problem};
 
 /// Rows read at once: a page of ordinary credentials is some hundred KiB.
 const PAGE_ROWS: u32 = 500;
 
 /// The most findings that a verification lists; it counts them all.
 pub const MAX_FINDINGS: usize = 1_000;
+
+/// The legacy key in a row's column.
+const LEGACY_KEY_COLUMN: &str = "v1";
+
+/// What becomes of legacy rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Legacy {
+    Opened,
+    PassedOver,
+}
 
 /// A verification to run: from [`Vault::verify`].
 pub struct Verify {
@@ -21,88 +35,21 @@ pub struct Verify {
 }
 
 /// What a verification found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Verification {
     /// Rows that opened, as they should.
     pub rows_opened: u64,
     /// Legacy rows that were left unopened because no legacy key is registered.
     pub rows_unopened: u64,
+    /// Master keys that unlocked and passed their key check: the active one, and those that still wrap a data key.
+    pub master_keys_checked: u64,
     /// Data keys that unwrapped and passed their key check.
     pub keys_checked: u64,
     /// How many findings there were.
     pub findings_count: u64,
     /// The first [`MAX_FINDINGS`] of them.
     pub findings: Vec<Finding>,
-}
-
-/// Something that isn't as it was written.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Finding {
-    /// A credential's row.
-    Row {
-        /// Whose credential it is.
-        integration: IntegrationId,
-        /// What is wrong with it.
-        problem: Problem,
-    },
-    /// A data key's record.
-    Key {
-        /// The key.
-        key: DataKeyId,
-        /// What is wrong with it.
-        problem: Problem,
-    },
-    /// A record among those of the data keys that can't be read, and may name no key.
-    KeyRecord {
-        /// What is wrong with it.
-        problem: Problem,
-    },
-}
-
-/// What is wrong with a row or a key.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Problem {
-    /// It does not open: the kind of error, and its message.
-    DoesNotOpen(ErrorKind, String),
-    /// The column `expires_at` differs from the sealed expiry, which is the true one.
-    ExpiryDiffers,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Row { integration, problem } => write!(f, "integration {integration}: {problem}"),
-            Self::Key { key, problem } => write!(f, "data key {key}: {problem}"),
-            Self::KeyRecord { problem } => write!(f, "{problem}"),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DoesNotOpen(kind, message) => write!(f, "{kind}: {message}"),
-            Self::ExpiryDiffers => f.write_str("the column expires_at differs from the sealed expiry"),
-        }
-    }
-}
-
-impl Problem {
-    /// What is wrong with an integration's row, without saying whose it is again.
-    fn of_row(integration: IntegrationId, error: &Error) -> Self {
-        let message = error.to_string();
-        let whose = format!("credential of integration {integration}: ");
-        Self::DoesNotOpen(error.kind(), message.strip_prefix(&whose).unwrap_or(&message).to_owned())
-    }
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        Self::DoesNotOpen(error.kind(), error.to_string())
-    }
 }
 
 impl Verify {
@@ -117,37 +64,38 @@ impl Verify {
         self
     }
 
-    /// Checks every data key and opens every row, in pages.
+    /// Checks the records of all keys, looks for what names something that isn't there, and opens every row, in pages.
+    /// Nothing is written.
     ///
     /// # Errors
     ///
-    /// `Store` if the database fails, `Provider` if a master key can't be had. What is wrong with a row or a key is a finding, not an error.
+    /// `Store` if the database fails, `Provider` if a master key can't be had. What is wrong with a row or a key is a
+    /// finding, not an error.
     pub async fn run(self) -> Result<Verification> {
-        let store = &self.vault.0.store;
-        let mut verification = Verification {
-            rows_opened: 0,
-            rows_unopened: 0,
-            keys_checked: 0,
-            findings_count: 0,
-            findings: Vec::new(),
-        };
+        let (store, keyring) = (self.vault.0.store.as_ref(), self.vault.0.keyring.as_ref());
+        let mut verification = Verification::default();
         let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
-        for key in store.data_keys().await? {
-            let key = match key {
-                Ok(key) => key,
-                Err(error) => {
-                    verification.add(Finding::KeyRecord { problem: error.into() });
-                    continue;
-                }
-            };
-            if key.state == KeyState::Destroyed || (key.id.is_legacy() && phase == Phase::None) {
-                continue;
-            }
-            match self.vault.0.keyring.unwrap(On::Pool, &key).await {
-                Ok(_) => verification.keys_checked += 1,
-                Err(error) if is_of_the_process(&error) => return Err(error),
-                Err(error) => verification.add(Finding::Key { key: key.id, problem: error.into() }),
-            }
+        keys::check_master_keys(store, keyring, &mut verification).await?;
+        keys::check_data_keys(store, keyring, phase, &mut verification).await?;
+        for integration in store.quarantined_without_row().await? {
+            verification.add(Finding::Quarantine { integration, problem: Problem::CredentialGone });
+        }
+        // Where nobody has registered the legacy key its rows are passed over, as long as its placeholder stands.
+        let legacy = match phase {
+            Phase::None if store.has_material(LEGACY_KEY_COLUMN).await? => Legacy::PassedOver,
+            _ => Legacy::Opened,
+        };
+        self.open_all(legacy, &mut verification).await?;
+        Ok(verification)
+    }
+
+    async fn open_all(&self, legacy: Legacy, verification: &mut Verification) -> Result<()> {
+        let store = &self.vault.0.store;
+        // No scan gives these: nobody could say whose they are.
+        let orphans = store.without_integration(MAX_FINDINGS as u32).await?;
+        verification.findings_count += orphans.count - orphans.first.len() as u64;
+        for integration in orphans.first {
+            verification.add(Finding::Row { integration, problem: Problem::IntegrationGone });
         }
         let (mut rest, mut read) = (Some(Range::ALL), 0);
         while let Some(range) = rest {
@@ -155,35 +103,42 @@ impl Verify {
             rest = page.last().and_then(|last| range.after(last.cursor));
             read += page.len() as u64;
             for row in page {
-                // By its text, too: a value of the vault's own under that key id is a finding in every phase.
-                let key = key_of(&row.row.stored, &row.row.key_column);
-                if phase == Phase::None && key.is_ok_and(|id| id.is_legacy()) {
-                    verification.rows_unopened += 1;
-                    continue;
-                }
-                match self.check(&row).await {
-                    Ok(None) => verification.rows_opened += 1,
-                    Ok(Some(problem)) => {
-                        verification.add(Finding::Row { integration: row.integration, problem });
-                    }
-                    Err(error) if is_of_the_process(&error) => return Err(error),
-                    Err(error) => {
-                        if self.still_stands(&row).await? {
-                            verification.add(Finding::Row {
-                                integration: row.integration,
-                                problem: Problem::of_row(row.integration, &error),
-                            });
-                        }
-                    }
-                }
+                self.judge(&row.into(), legacy, verification).await?;
             }
             (self.progress)(read);
         }
-        Ok(verification)
+        Ok(())
+    }
+
+    /// Opens a row, and adds what is wrong with it.
+    async fn judge(&self, row: &PlacedRow, legacy: Legacy, verification: &mut Verification) -> Result<()> {
+        let (store, integration) = (&self.vault.0.store, row.integration);
+        // By its text, too: a value of the vault's own under that key id is a finding in every phase.
+        let key = key_of(&row.row.stored, &row.row.key_column);
+        if legacy == Legacy::PassedOver && key.is_ok_and(|id| id.is_legacy()) {
+            verification.rows_unopened += 1;
+            return Ok(());
+        }
+        match self.open(row).await {
+            Ok(None) => verification.rows_opened += 1,
+            Ok(Some(problem)) => verification.add(Finding::Row { integration, problem }),
+            Err(error) if is_of_the_process(&error) => return Err(error),
+            Err(error) => {
+                if self.still_stands(row).await? {
+                    let problem = if store.has_material(&row.row.key_column).await? {
+                        Problem::of_row(integration, &error)
+                    } else {
+                        Problem::KeyGone(row.row.key_column.clone())
+                    };
+                    verification.add(Finding::Row { integration, problem });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens a row as the integration's organization would.
-    async fn check(&self, row: &ScannedRow) -> Result<Option<Problem>> {
+    async fn open(&self, row: &PlacedRow) -> Result<Option<Problem>> {
         let stored = &row.row;
         let id = key_of(&stored.stored, &stored.key_column)?;
         let key = self.vault.0.keyring.opening_key(id).await?;
@@ -198,7 +153,7 @@ impl Verify {
     }
 
     /// Whether a row that didn't open is still the one that was read: a transfer or a rotation may have come between.
-    async fn still_stands(&self, read: &ScannedRow) -> Result<bool> {
+    async fn still_stands(&self, read: &PlacedRow) -> Result<bool> {
         let store = &self.vault.0.store;
         let row = store.get(read.integration).await?;
         let unchanged = row.is_some_and(|row| row.stored == read.row.stored);

@@ -24,3 +24,4 @@ mod shell;
 mod signals;
 mod status;
 mod vaults;
+mod verification;

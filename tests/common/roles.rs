@@ -35,6 +35,16 @@ impl Role {
         .await
     }
 
+    /// Of who looks after a vault, and changes nothing.
+    pub async fn reader(database: &Database) -> Self {
+        Self::with_rights(
+            database,
+            "SELECT ON integrations, integration_credentials, vault_identity, vault_master_keys, vault_data_keys,
+                 vault_key_material, vault_quarantine",
+        )
+        .await
+    }
+
     /// Of a service that was there before the vault, and has no right on its tables.
     pub async fn legacy_service(database: &Database) -> Self {
         Self::with_rights(database, "SELECT, INSERT, UPDATE, DELETE ON integrations, integration_credentials")

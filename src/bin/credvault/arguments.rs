@@ -157,6 +157,8 @@ pub(crate) enum Command {
     #[command(after_help = examples::REWRAP)]
     Rewrap(Rewrap),
     /// Check every key and open every row; nothing is shown or written.
+    ///
+    /// Exit code 4 with findings.
     #[command(after_help = examples::VERIFY)]
     Verify,
     /// Say what is in the vault and what remains to be done.

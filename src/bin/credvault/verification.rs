@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use credvault::{Finding, Problem};
+use credvault::{Finding, Verification};
 use serde_json::{Value, json};
 
 use crate::arguments::Global;
@@ -22,6 +22,7 @@ pub(crate) async fn verify(global: &Global) -> anyhow::Result<Report> {
     let exit = if verification.findings_count == 0 { Exit::Done } else { Exit::Findings };
 
     let mut facts = vec![
+        ("master keys checked", output::grouped(verification.master_keys_checked)),
         ("data keys checked", output::grouped(verification.keys_checked)),
         ("rows opened", output::grouped(verification.rows_opened)),
     ];
@@ -38,46 +39,69 @@ pub(crate) async fn verify(global: &Global) -> anyhow::Result<Report> {
     if unlisted > 0 {
         let _ = writeln!(text, "  and {} more", output::grouped(unlisted));
     }
-    text.push_str(match exit {
-        Exit::Done if verification.rows_unopened > 0 => {
-            "Every key and every other row is as it was written; `credvault adopt` registers the key of the legacy rows.\n"
-        }
-        Exit::Done => "Every key and every row is as it was written.\n",
-        _ => "Restore the rows above from a backup, or store their credentials anew.\n",
-    });
+    text.push_str(&verdict(&verification));
     let fields = json!({
+        "master_keys_checked": verification.master_keys_checked,
         "keys_checked": verification.keys_checked,
         "rows_opened": verification.rows_opened,
         "rows_unopened": verification.rows_unopened,
         "findings_count": verification.findings_count,
-        "findings": verification.findings.iter().map(finding).collect::<Vec<_>>(),
+        "findings": findings(&verification.findings),
     });
     Ok(Report::new("verify", exit, text, fields))
 }
 
-fn finding(finding: &Finding) -> Value {
-    let of = |integration: Option<String>, key: Option<String>, problem: &Problem| {
-        let kind = match problem {
-            Problem::DoesNotOpen(kind, _) => kind.to_string(),
-            Problem::ExpiryDiffers => "expiry differs".to_owned(),
-            _ => "other".to_owned(),
-        };
-        json!({
-            "integration_id": integration,
-            "data_key_id": key,
-            "kind": kind,
-            "message": problem.to_string(),
-        })
-    };
-    match finding {
-        Finding::Row { integration, problem } => of(Some(integration.to_string()), None, problem),
-        Finding::Key { key, problem } => of(None, Some(key.to_string()), problem),
-        Finding::KeyRecord { problem } => of(None, None, problem),
-        other => json!({
-            "integration_id": null,
-            "data_key_id": null,
-            "kind": "other",
-            "message": other.to_string(),
-        }),
+fn verdict(verification: &Verification) -> String {
+    match (verification.findings_count, verification.rows_unopened) {
+        (0, 0) => "Every key and every row is as it was written.\n".to_owned(),
+        (0, _) => format!(
+            "Every key and every row is as it was written, legacy rows aside: `credvault adopt` registers their key.\n"
+        ),
+        _ => "Restore rows from a backup, or store their credentials anew; what to do about the rest is in the manual's \
+              page on operations.\n"
+            .to_owned(),
     }
+}
+
+/// Findings as JSON.
+fn findings(findings: &[Finding]) -> Vec<Value> {
+    findings.iter().map(finding).collect()
+}
+
+fn finding(finding: &Finding) -> Value {
+    let (mut integration, mut data_key, mut master_key, mut organization) = (None, None, None, None);
+    let about = match finding {
+        Finding::Row { integration: id, .. } => {
+            integration = Some(id.to_string());
+            "row"
+        }
+        Finding::Quarantine { integration: id, .. } => {
+            integration = Some(id.to_string());
+            "quarantine"
+        }
+        Finding::Key { key, .. } => {
+            data_key = Some(key.to_string());
+            "data key"
+        }
+        Finding::KeyRecord { .. } => "data key",
+        Finding::Scope { organization: id, .. } => {
+            organization = id.map(|id| id.to_string());
+            "data keys"
+        }
+        Finding::MasterKey { key, .. } => {
+            master_key = Some(key.to_string());
+            "master key"
+        }
+        Finding::MasterKeys { .. } => "master keys",
+        _ => "other",
+    };
+    json!({
+        "about": about,
+        "integration_id": integration,
+        "data_key_id": data_key,
+        "master_key_id": master_key,
+        "organization_id": organization,
+        "kind": finding.problem().kind(),
+        "message": finding.problem().to_string(),
+    })
 }
