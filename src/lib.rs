@@ -128,8 +128,8 @@ pub use store::migrate::{MigrationName, is_empty_database, migrate, pending_migr
 pub use store::{Connection, KeyState, Phase};
 pub use vault::{
     Compromised, CredentialEntry, Credentials, CredentialsUnderKey, Finding, Grace, Keys, MAX_FINDINGS,
-    MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem, ProviderCheck, Status, Vault,
-    VaultBuilder, Verification, Verify,
+    MAX_SAMPLE_ROWS, MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem, ProviderCheck,
+    Status, Vault, VaultBuilder, Verification, Verify,
 };
 
 /// The examples of the README, as tests.

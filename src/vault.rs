@@ -33,7 +33,7 @@ pub use master_key_check::{MasterKeyCheck, NeededMasterKey, ProviderCheck};
 pub use organization::Organization;
 use status::Counting;
 pub use status::{MasterKeySummary, Status};
-pub use verify::{Finding, MAX_FINDINGS, Problem, Verification, Verify};
+pub use verify::{Finding, MAX_FINDINGS, MAX_SAMPLE_ROWS, Problem, Verification, Verify};
 
 /// A vault in a database: cheap to clone, to be shared by all of a process.
 ///
@@ -195,7 +195,7 @@ impl Vault {
         move_on(self.0.store.as_ref(), Phase::ReEncrypt, Phase::CutOver).await
     }
 
-    /// A check of every key and every row; nothing is written, and no secret shown.
+    /// A check of every key and every row, or of a sample of them; nothing is written, and no secret shown.
     #[must_use]
     pub fn verify(&self) -> Verify {
         Verify::new(self.clone())

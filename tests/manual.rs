@@ -157,6 +157,7 @@ async fn who_may_only_read_can_verify() {
     let reader = Role::reader(postgres).await;
     let vault = Vault::open(&reader.url, &service.key("first")).await.unwrap();
     assert_eq!(vault.verify().run().await.unwrap().findings_count, 1);
+    assert_eq!(vault.verify().sample(10).unwrap().run().await.unwrap().findings_count, 1);
     assert!(vault.status().await.is_err(), "it reads the runs, too");
     service.database.execute(&format!("GRANT SELECT ON vault_rotation_runs TO {}", reader.name)).await;
     vault.status().await.unwrap();

@@ -2,13 +2,20 @@
 
 use async_trait::async_trait;
 
-use super::rows::{DataKeyLife, MasterKeyLife, Orphans};
+use super::rows::{DataKeyLife, MasterKeyLife, Orphans, PlacedRow};
 use crate::error::Result;
 use crate::id::IntegrationId;
 
-/// The lives of keys, and what names something that isn't there.
+/// Samples, the lives of keys, and what names something that isn't there.
 #[async_trait]
 pub(crate) trait InspectionStore {
+    /// The integrations of `rows` credentials drawn from the whole table, of all where there are no more. Its cost grows
+    /// with `rows`, not with the table, unless the table is full of holes.
+    async fn sample(&self, rows: u32) -> Result<Vec<IntegrationId>>;
+
+    /// The credentials' rows of some integrations, in any order; none where either is gone. One statement.
+    async fn rows_of(&self, integrations: &[IntegrationId]) -> Result<Vec<PlacedRow>>;
+
     /// The data keys' lives, oldest first, in one snapshot; records that name no key are left out.
     async fn data_key_lives(&self) -> Result<Vec<DataKeyLife>>;
 
@@ -67,6 +74,39 @@ macro_rules! inspection_store {
 
         #[async_trait]
         impl InspectionStore for $store {
+            async fn sample(&self, rows: u32) -> Result<Vec<IntegrationId>> {
+                let draw = async |statement| {
+                    sqlx::query_scalar::<_, Id>(statement)
+                        .bind(i64::from(rows))
+                        .fetch_all(&self.pool)
+                        .await
+                        .map_err(|error| failure("drawing a sample of credentials", error))
+                };
+                let mut drawn = draw(sql::SAMPLE).await?;
+                // A small table, or one full of holes.
+                if (drawn.len() as u64) < u64::from(rows) {
+                    drawn = draw(sql::SAMPLE_OF_ALL).await?;
+                }
+                Ok(drawn.into_iter().map(IntegrationId::from).collect())
+            }
+
+            async fn rows_of(&self, integrations: &[IntegrationId]) -> Result<Vec<PlacedRow>> {
+                let placed = |row: &$row| -> sqlx::Result<PlacedRow> {
+                    Ok(PlacedRow {
+                        integration: row.try_get::<Id, _>("integration_id")?.into(),
+                        organization: row.try_get::<Id, _>("organization_id")?.into(),
+                        row: credential_row(row)?,
+                    })
+                };
+                let ids: Vec<_> = integrations.iter().map(IntegrationId::to_string).collect();
+                sqlx::query(sql::ROWS_OF)
+                    .bind(sqlx::types::Json(ids))
+                    .fetch_all(&self.pool)
+                    .await
+                    .and_then(|rows| rows.iter().map(placed).collect())
+                    .map_err(|error| failure("reading credentials", error))
+            }
+
             async fn data_key_lives(&self) -> Result<Vec<DataKeyLife>> {
                 sqlx::query(sql::DATA_KEY_LIVES)
                     .fetch_all(&self.pool)

@@ -98,6 +98,19 @@ mod sql {
     /// Begins a page's transaction, whose statement the server ends before it lasts longer than any may.
     pub(super) const BEGIN_PAGE: &str = begin!("; SET LOCAL statement_timeout = 2000");
 
+    pub(super) const ROWS_OF: &str =
+        rows_of!("IN (SELECT value::uuid FROM jsonb_array_elements_text($1) AS given (value))");
+
+    /// All rows of some pages, drawn by the database, in whatever order their ids are; of those rows, some. Twice as many
+    /// pages as rows, and a few: a page rarely has no row, and a few rows need not come from a single page.
+    pub(super) const SAMPLE: &str = "SELECT c.integration_id
+           FROM integration_credentials AS c
+                TABLESAMPLE SYSTEM (LEAST(100, 100 * (2 * $1::bigint + 32)
+                                               * current_setting('block_size')::double precision
+                                               / GREATEST(1, pg_relation_size('integration_credentials'))))
+          ORDER BY random()
+          LIMIT $1::bigint";
+
     /// Locks the rows that it writes and skips those that another transaction has locked: it neither waits for the
     /// application nor deadlocks with it. A row that changed since it was read no longer has the old text; nor has one that
     /// was transferred, so that the organization is still the one that was read with it.

@@ -61,6 +61,22 @@ macro_rules! is_stale {
 }
 pub(super) use is_stale;
 
+/// The rows of some integrations, `$among` being a dialect's condition that `c.integration_id` is one of a JSON array.
+macro_rules! rows_of {
+    ($among:literal) => {
+        concat!(
+            "SELECT c.integration_id, i.organization_id, ",
+            $crate::store::sql::credential_columns!(),
+            "
+               FROM integration_credentials AS c
+               JOIN integrations AS i ON i.id = c.integration_id
+              WHERE c.integration_id ",
+            $among
+        )
+    };
+}
+pub(super) use rows_of;
+
 macro_rules! summaries {
     ($where:literal) => {
         concat!(
@@ -102,7 +118,7 @@ macro_rules! statements {
         keep_m: $keep_m:literal
     ) => {
         use $crate::store::sql::{
-            active_key_of_scope, credential_columns, data_keys, is_stale, rows_with_scope, summaries,
+            active_key_of_scope, credential_columns, data_keys, is_stale, rows_of, rows_with_scope, summaries,
         };
 
         /// The key must be the active one of the scope in this statement's snapshot. The integration stays the
@@ -214,6 +230,9 @@ macro_rules! statements {
             "SELECT integration_id, reason, stored_sha256 FROM vault_quarantine ORDER BY integration_id";
         pub(in $crate::store) const RELEASE: &str = "DELETE FROM vault_quarantine WHERE integration_id = $1";
 
+        /// Each row as likely as any other, at the cost of a pass over all of them.
+        pub(in $crate::store) const SAMPLE_OF_ALL: &str =
+            "SELECT c.integration_id FROM integration_credentials AS c ORDER BY random() LIMIT $1";
         pub(in $crate::store) const WITHOUT_INTEGRATION: &str =
             "SELECT c.integration_id, count(*) OVER () AS count
                FROM integration_credentials AS c

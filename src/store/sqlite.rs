@@ -83,6 +83,26 @@ mod sql {
     pub(super) const WINDOW_END: &str =
         "SELECT rowid FROM integration_credentials WHERE rowid >= $1 ORDER BY rowid LIMIT 1 OFFSET $2";
 
+    pub(super) const ROWS_OF: &str = rows_of!("IN (SELECT value FROM json_each($1))");
+
+    /// The rows at some rowids, drawn between the first and the last one; of those rows, some. Twice as many rowids as
+    /// rows, and a few: some have no row any more. Each end in a query of its own, which is one step in the tree. None at
+    /// all unless the table is so much larger that a pass over the index of integrations would take longer.
+    pub(super) const SAMPLE: &str = "WITH RECURSIVE
+              ends (low, high) AS (SELECT (SELECT min(rowid) FROM integration_credentials),
+                                          (SELECT max(rowid) FROM integration_credentials)),
+              points (number, point) AS (
+                  SELECT 0, low FROM ends WHERE high - low > 32 * (2 * $1 + 32)
+                   UNION ALL
+                  SELECT number + 1, low + (random() & 9223372036854775807) % (high - low + 1)
+                    FROM points, ends
+                   WHERE number < 2 * $1 + 32)
+         SELECT c.integration_id
+           FROM integration_credentials AS c
+          WHERE c.rowid IN (SELECT point FROM points WHERE number > 0)
+          ORDER BY random()
+          LIMIT $1";
+
     /// SQLite has one writer: a row that changed since it was read no longer has the old text, and nor has one that was
     /// transferred, so that the organization is still the one that was read with it.
     ///

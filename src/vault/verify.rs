@@ -3,11 +3,13 @@
 mod finding;
 mod keys;
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::Vault;
 use crate::envelope::{RowContext, key_of, open_credential};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::IntegrationId;
 use crate::store::{Phase, PlacedRow, Range, Rows};
 
 pub use finding::{Finding, Problem};
@@ -17,6 +19,9 @@ const PAGE_ROWS: u32 = 500;
 
 /// The most findings that a verification lists; it counts them all.
 pub const MAX_FINDINGS: usize = 1_000;
+
+/// The largest sample: the ids of its rows are held in memory, 16 bytes each.
+pub const MAX_SAMPLE_ROWS: u32 = 1_000_000;
 
 /// The legacy key in a row's column.
 const LEGACY_KEY_COLUMN: &str = "v1";
@@ -31,6 +36,8 @@ enum Legacy {
 /// A verification to run: from [`Vault::verify`].
 pub struct Verify {
     vault: Vault,
+    /// How many rows to draw; all of them unless it says so.
+    sample: Option<u32>,
     progress: Box<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -54,7 +61,24 @@ pub struct Verification {
 
 impl Verify {
     pub(super) fn new(vault: Vault) -> Self {
-        Self { vault, progress: Box::new(|_| {}) }
+        Self { vault, sample: None, progress: Box::new(|_| {}) }
+    }
+
+    /// Opens only `rows` rows, drawn at random from the whole table, each as likely as any other; all of them where there
+    /// are no more. Its cost grows with `rows` and the number of keys, not with the table. Keys are checked as ever.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless it is 1 to [`MAX_SAMPLE_ROWS`].
+    pub fn sample(mut self, rows: u32) -> Result<Self> {
+        if !(1..=MAX_SAMPLE_ROWS).contains(&rows) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("a sample has 1 to {MAX_SAMPLE_ROWS} rows, not {rows}"),
+            ));
+        }
+        self.sample = Some(rows);
+        Ok(self)
     }
 
     /// Calls `progress` after each page with the number of rows read so far.
@@ -64,8 +88,8 @@ impl Verify {
         self
     }
 
-    /// Checks the records of all keys, looks for what names something that isn't there, and opens every row, in pages.
-    /// Nothing is written.
+    /// Checks the records of all keys, looks for what names something that isn't there, and opens every row, or those of
+    /// the sample, in pages. Nothing is written.
     ///
     /// # Errors
     ///
@@ -85,7 +109,10 @@ impl Verify {
             Phase::None if store.has_material(LEGACY_KEY_COLUMN).await? => Legacy::PassedOver,
             _ => Legacy::Opened,
         };
-        self.open_all(legacy, &mut verification).await?;
+        match self.sample {
+            Some(rows) => self.open_sample(rows, legacy, &mut verification).await?,
+            None => self.open_all(legacy, &mut verification).await?,
+        }
         Ok(verification)
     }
 
@@ -105,6 +132,29 @@ impl Verify {
             for row in page {
                 self.judge(&row.into(), legacy, verification).await?;
             }
+            (self.progress)(read);
+        }
+        Ok(())
+    }
+
+    async fn open_sample(&self, rows: u32, legacy: Legacy, verification: &mut Verification) -> Result<()> {
+        let store = &self.vault.0.store;
+        let mut read = 0;
+        for drawn in store.sample(rows).await?.chunks(PAGE_ROWS as usize) {
+            let page = store.rows_of(drawn).await?;
+            for row in &page {
+                self.judge(row, legacy, verification).await?;
+            }
+            if page.len() < drawn.len() {
+                let placed: HashSet<_> = page.iter().map(|row| row.integration).collect();
+                for integration in drawn.iter().copied().filter(|integration| !placed.contains(integration)) {
+                    // Else it was deleted since it was drawn.
+                    if self.is_orphan(integration).await? {
+                        verification.add(Finding::Row { integration, problem: Problem::IntegrationGone });
+                    }
+                }
+            }
+            read += drawn.len() as u64;
             (self.progress)(read);
         }
         Ok(())
@@ -159,6 +209,12 @@ impl Verify {
         let unchanged = row.is_some_and(|row| row.stored == read.row.stored);
         Ok(unchanged && store.organization_of(read.integration).await? == Some(read.organization))
     }
+
+    /// Whether there is a credential without its integration.
+    async fn is_orphan(&self, integration: IntegrationId) -> Result<bool> {
+        let store = &self.vault.0.store;
+        Ok(store.organization_of(integration).await?.is_none() && store.get(integration).await?.is_some())
+    }
 }
 
 /// Whether an error says nothing of a row or a key: the database, or a provider, is away.
@@ -177,6 +233,9 @@ impl Verification {
 
 impl fmt::Debug for Verify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verify").field("vault", &self.vault).finish_non_exhaustive()
+        f.debug_struct("Verify")
+            .field("vault", &self.vault)
+            .field("sample", &self.sample)
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
-//! Verification: every kind of finding by the name that the manual has for it.
+//! Verification: the whole vault or a sample, and every kind of finding by the name that the manual has for it.
 
 use std::collections::BTreeSet;
+
+use serde_json::json;
 
 use crate::common::{self, Dialect, TestDatabase, on_both_stores};
 use crate::shell::{SECRET, Shell};
@@ -14,6 +16,28 @@ fn documented_kinds() -> BTreeSet<String> {
     let kinds = chapter.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
     let kinds = kinds.flat_map(|cell| cell.split("`, `")).map(|kind| kind.trim_end_matches('`').to_owned());
     kinds.filter(|kind| !["tampered", "malformed", "key unavailable`, …"].contains(&kind.as_str())).collect()
+}
+
+async fn a_sample_opens_some_of_the_rows_and_all_is_the_default(database: TestDatabase) {
+    let shell = Shell::with_vault(&database);
+    for _ in 0..5 {
+        shell.put_token();
+    }
+    for (arguments, sample, opened) in [
+        (&["verify"][..], json!(null), 5),
+        (&["verify", "--all"], json!(null), 5),
+        (&["verify", "--sample", "3"], json!(3), 3),
+        (&["verify", "--sample", "1000000"], json!(1_000_000), 5),
+    ] {
+        let document = shell.json(0, arguments);
+        assert_eq!(
+            (&document["sample"], &document["rows_opened"]),
+            (&sample, &json!(opened)),
+            "{arguments:?}"
+        );
+        assert_eq!((&document["master_keys_checked"], &document["keys_checked"]), (&json!(1), &json!(1)));
+    }
+    assert!(shell.succeeds(&["verify", "--sample", "3"]).contains("each row of the sample is as it was"));
 }
 
 /// Everything that can be wrong is wrong at once.
@@ -137,4 +161,7 @@ async fn every_kind_of_finding_has_the_name_that_the_manual_gives_it(database: T
     assert!(!text.stdout.contains(SECRET) && !document.to_string().contains(SECRET));
 }
 
-on_both_stores!(every_kind_of_finding_has_the_name_that_the_manual_gives_it,);
+on_both_stores!(
+    a_sample_opens_some_of_the_rows_and_all_is_the_default,
+    every_kind_of_finding_has_the_name_that_the_manual_gives_it,
+);

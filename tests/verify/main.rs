@@ -7,6 +7,7 @@ mod common;
 mod keys;
 mod reading;
 mod rows;
+mod sample;
 
 use common::{Dialect, KeyFiles, TestDatabase, token};
 use credvault::{DataKeyId, IntegrationId, KeyState, OrganizationId, Vault, VaultBuilder, provider};

@@ -10,7 +10,7 @@ use crate::common::{self, Dialect, TestDatabase, on_both_stores};
 on_both_stores!(
     a_row_whose_key_has_no_material_is_named,
     a_legacy_row_without_its_placeholder_is_named,
-    a_credential_without_an_integration_is_named,
+    a_credential_without_an_integration_is_named_in_every_row_and_in_a_sample,
     findings_beyond_the_first_thousand_are_counted,
     an_entry_of_the_quarantine_without_its_credential_is_named,
     a_legacy_row_that_expires_at_no_time_is_a_row_like_any_other,
@@ -32,6 +32,8 @@ async fn a_row_whose_key_has_no_material_is_named(database: TestDatabase) {
     let mut found = home.findings().await;
     found.sort();
     assert_eq!(found, expected);
+    let sampled = home.vault.verify().sample(2).unwrap().run().await.unwrap();
+    assert_eq!((sampled.findings_count, sampled.rows_opened), (2, 0));
 
     // The row is whole, and its key is not.
     let row = home.database.raw_row(shared).await.unwrap();
@@ -71,13 +73,16 @@ async fn a_legacy_row_without_its_placeholder_is_named(database: TestDatabase) {
     assert!(verification.findings.iter().all(of_v1), "{:?}", verification.findings);
 }
 
-async fn a_credential_without_an_integration_is_named(database: TestDatabase) {
+async fn a_credential_without_an_integration_is_named_in_every_row_and_in_a_sample(database: TestDatabase) {
     let home = Home::begin(database).await;
     home.drop_guard_of_integrations().await;
     let gone = home.shared.integration;
     home.database.execute(&format!("DELETE FROM integrations WHERE id = '{gone}'")).await;
     let expected = format!("integration {gone}: there is no such integration, and a credential of it");
-    assert_eq!(home.findings().await, [expected]);
+    assert_eq!(home.findings().await, std::slice::from_ref(&expected));
+    let sampled = home.vault.verify().sample(2).unwrap().run().await.unwrap();
+    assert_eq!((sampled.findings_count, sampled.rows_opened), (1, 1));
+    assert_eq!(sampled.findings[0].to_string(), expected);
 }
 
 async fn findings_beyond_the_first_thousand_are_counted(database: TestDatabase) {

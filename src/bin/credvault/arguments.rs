@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use credvault::OrganizationId;
 
 pub(crate) use self::credentials::{Address, Expiring, Get, Integration, Put, Transfer};
-pub(crate) use self::jobs::{Adopt, AdoptionStep, Rewrap, Rotate, Status};
+pub(crate) use self::jobs::{Adopt, AdoptionStep, Rewrap, Rotate, Status, Verify};
 pub(crate) use self::keys::{Compromise, Destroy, Keys};
 use crate::bulk;
 
@@ -156,11 +156,11 @@ pub(crate) enum Command {
     /// minute later.
     #[command(after_help = examples::REWRAP)]
     Rewrap(Rewrap),
-    /// Check every key and open every row; nothing is shown or written.
+    /// Check every key and open every row, or a sample; nothing is shown or written.
     ///
     /// Exit code 4 with findings.
     #[command(after_help = examples::VERIFY)]
-    Verify,
+    Verify(Verify),
     /// Say what is in the vault and what remains to be done.
     ///
     /// Exit code 4 with rows in quarantine; else 3 with rows that a rotation has to re-encrypt, with an active data key

@@ -87,7 +87,7 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Rotate(rotate) => rotation::rotate(&global, &rotate).await,
         Command::Rotations { limit } => rotation::runs::rotations(&global, limit).await,
         Command::Rewrap(rewrap) => rewrap::rewrap(&global, &rewrap).await,
-        Command::Verify => verification::verify(&global).await,
+        Command::Verify(asked) => verification::verify(&global, &asked).await,
         Command::Status(asked) => status::status(&global, &asked).await,
         Command::Completions { shell } => shell_files::completions(shell),
         Command::Man { out } => shell_files::man(out.as_deref()),

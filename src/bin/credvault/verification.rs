@@ -5,18 +5,22 @@ use std::fmt::Write;
 use credvault::{Finding, Verification};
 use serde_json::{Value, json};
 
-use crate::arguments::Global;
+use crate::arguments::{Global, Verify};
 use crate::connection;
 use crate::failure::Exit;
 use crate::output::{self, Report};
 
 /// `credvault verify`.
-pub(crate) async fn verify(global: &Global) -> anyhow::Result<Report> {
+pub(crate) async fn verify(global: &Global, asked: &Verify) -> anyhow::Result<Report> {
     let vault = connection::open(global).await?;
-    let rows = vault.keys().list().await?.iter().map(|key| key.rows).sum();
+    let sample = asked.sample.filter(|_| !asked.all);
+    let (verify, rows) = match sample {
+        Some(rows) => (vault.verify().sample(rows)?, rows.into()),
+        None => (vault.verify(), vault.keys().list().await?.iter().map(|key| key.rows).sum()),
+    };
     let bar = output::progress("Verifying", rows);
     let shown = bar.clone();
-    let verification = vault.verify().on_progress(move |read| shown.set_position(read)).run().await;
+    let verification = verify.on_progress(move |read| shown.set_position(read)).run().await;
     bar.finish_and_clear();
     let verification = verification?;
     let exit = if verification.findings_count == 0 { Exit::Done } else { Exit::Findings };
@@ -39,8 +43,9 @@ pub(crate) async fn verify(global: &Global) -> anyhow::Result<Report> {
     if unlisted > 0 {
         let _ = writeln!(text, "  and {} more", output::grouped(unlisted));
     }
-    text.push_str(&verdict(&verification));
+    text.push_str(&verdict(&verification, sample));
     let fields = json!({
+        "sample": sample,
         "master_keys_checked": verification.master_keys_checked,
         "keys_checked": verification.keys_checked,
         "rows_opened": verification.rows_opened,
@@ -51,11 +56,15 @@ pub(crate) async fn verify(global: &Global) -> anyhow::Result<Report> {
     Ok(Report::new("verify", exit, text, fields))
 }
 
-fn verdict(verification: &Verification) -> String {
+fn verdict(verification: &Verification, sample: Option<u32>) -> String {
+    let rows = match sample {
+        Some(_) => "each row of the sample",
+        None => "every row",
+    };
     match (verification.findings_count, verification.rows_unopened) {
-        (0, 0) => "Every key and every row is as it was written.\n".to_owned(),
+        (0, 0) => format!("Every key and {rows} is as it was written.\n"),
         (0, _) => format!(
-            "Every key and every row is as it was written, legacy rows aside: `credvault adopt` registers their key.\n"
+            "Every key and {rows} is as it was written, legacy rows aside: `credvault adopt` registers their key.\n"
         ),
         _ => "Restore rows from a backup, or store their credentials anew; what to do about the rest is in the manual's \
               page on operations.\n"

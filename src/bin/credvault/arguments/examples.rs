@@ -141,8 +141,9 @@ Raise the cost of a passphrase:
   credvault rewrap --to passphrase:file:passphrase --argon2 m=262144,t=4,p=4";
 
 pub(super) const VERIFY: &str = "\
-Example:
-  credvault verify --output json";
+Examples:
+  credvault verify --output json
+  credvault verify --sample 10000     every key, and ten thousand of the rows";
 
 pub(super) const STATUS: &str = "\
 Examples:

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use credvault::OrganizationId;
 use credvault::provider::Argon2Parameters;
+use credvault::{MAX_SAMPLE_ROWS, OrganizationId};
 
 use super::values::duration;
 
@@ -94,6 +94,16 @@ pub(crate) struct Rewrap {
     /// Else m=65536,t=3,p=4. The passphrase may be the one of before: with other parameters it is another key.
     #[arg(long, value_name = "PARAMETERS")]
     pub(crate) argon2: Option<Argon2Parameters>,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// Open this many rows, drawn at random from the whole table.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SAMPLE_ROWS)))]
+    pub(crate) sample: Option<u32>,
+    /// Open every row, as without --sample.
+    #[arg(long, conflicts_with = "sample")]
+    pub(crate) all: bool,
 }
 
 #[derive(Args)]
