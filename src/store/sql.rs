@@ -219,12 +219,15 @@ macro_rules! statements {
                FROM ", rows_with_scope!(), "
               GROUP BY 1, 2, 3 LIMIT $1"
         );
+        /// The time at which a row was put there is that of its text.
         pub(in $crate::store) const QUARANTINE: &str = concat!(
             "INSERT INTO vault_quarantine (integration_id, reason, since, stored_sha256)
              SELECT $1, $2, ", $now, ", $3
               WHERE EXISTS (SELECT 1 FROM integrations AS i WHERE i.id = $1)
                  ON CONFLICT (integration_id) DO UPDATE
-                SET reason = excluded.reason, stored_sha256 = excluded.stored_sha256"
+                SET reason = excluded.reason, stored_sha256 = excluded.stored_sha256,
+                    since = CASE WHEN vault_quarantine.stored_sha256 = excluded.stored_sha256
+                                 THEN vault_quarantine.since ELSE excluded.since END"
         );
         pub(in $crate::store) const QUARANTINED: &str =
             "SELECT integration_id, reason, stored_sha256 FROM vault_quarantine ORDER BY integration_id";
