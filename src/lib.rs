@@ -43,6 +43,7 @@
 //! | take over rows of another service | [`Vault::adoption`] |
 //! | read all credentials, or move them as lines of JSON | [`Vault::credentials`], [`CredentialLine`] |
 //! | check everything, ask how it stands | [`Vault::verify`], [`Vault::status`] |
+//! | know which rows did not open, and try them again | [`Vault::quarantine`] |
 //! | know whether the master keys given suffice | [`VaultBuilder::check_master_keys`] |
 //! | end a process in good order | [`Vault::close`] |
 //! | see all that in a service | `examples/github_service` |
@@ -129,7 +130,7 @@ pub use store::{Connection, KeyState, Phase};
 pub use vault::{
     Compromised, CredentialEntry, Credentials, CredentialsUnderKey, Finding, Grace, Keys, MAX_FINDINGS,
     MAX_SAMPLE_ROWS, MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem, ProviderCheck,
-    Status, Vault, VaultBuilder, Verification, Verify,
+    Quarantine, QuarantineReport, QuarantinedCredential, Status, Vault, VaultBuilder, Verification, Verify,
 };
 
 /// The examples of the README, as tests.

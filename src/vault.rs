@@ -7,6 +7,7 @@ mod init;
 mod keys;
 mod master_key_check;
 mod organization;
+mod quarantine;
 mod status;
 mod transfer;
 mod verify;
@@ -31,6 +32,7 @@ pub use credentials::{CredentialEntry, Credentials};
 pub use keys::{Compromised, Grace, Keys};
 pub use master_key_check::{MasterKeyCheck, NeededMasterKey, ProviderCheck};
 pub use organization::Organization;
+pub use quarantine::{Quarantine, QuarantineReport, QuarantinedCredential};
 use status::Counting;
 pub use status::{MasterKeySummary, Status};
 pub use verify::{Finding, MAX_FINDINGS, MAX_SAMPLE_ROWS, Problem, Verification, Verify};
@@ -199,6 +201,12 @@ impl Vault {
     #[must_use]
     pub fn verify(&self) -> Verify {
         Verify::new(self.clone())
+    }
+
+    /// The rows that a rotation could not open.
+    #[must_use]
+    pub fn quarantine(&self) -> Quarantine {
+        Quarantine::new(self.clone())
     }
 
     /// What an operator asks of a vault: its keys, its rows, what remains to be done. Rows are counted by one fast scan of

@@ -146,10 +146,11 @@ async fn the_query_for_a_lease_held_for_too_long_finds_it_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_only_read_can_verify() {
+async fn who_may_only_read_can_verify_and_list_the_quarantine() {
     let database = TestDatabase::migrated(Dialect::Postgres).await;
     let (service, owner) = Service::begin(database).await;
     let tenants = service.add_tenants_with_tokens(&owner, 1).await;
+    let intact = service.stored(tenants[0]).await;
     service.tamper_with(tenants[0]).await;
     assert_eq!(owner.rotation().force().run().await.unwrap().quarantined, 1);
 
@@ -158,6 +159,15 @@ async fn who_may_only_read_can_verify() {
     let vault = Vault::open(&reader.url, &service.key("first")).await.unwrap();
     assert_eq!(vault.verify().run().await.unwrap().findings_count, 1);
     assert_eq!(vault.verify().sample(10).unwrap().run().await.unwrap().findings_count, 1);
+    assert_eq!(vault.quarantine().list().await.unwrap().len(), 1);
+    service.set_stored(tenants[0], &intact).await;
+    let error = vault.quarantine().retry().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store, "{error}");
+    service
+        .database
+        .execute(&format!("GRANT INSERT, UPDATE, DELETE ON vault_quarantine TO {}", reader.name))
+        .await;
+    assert_eq!(vault.quarantine().retry().await.unwrap().released, 1);
     assert!(vault.status().await.is_err(), "it reads the runs, too");
     service.database.execute(&format!("GRANT SELECT ON vault_rotation_runs TO {}", reader.name)).await;
     vault.status().await.unwrap();

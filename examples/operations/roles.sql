@@ -24,7 +24,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE
    ON vault_quarantine
    TO credvault_rotate;
 
--- `credvault status` and `credvault verify`: reads.
+-- `credvault status`, `verify` and `quarantine list`: reads.
 CREATE ROLE credvault_status LOGIN;
 GRANT SELECT
    ON integrations, integration_credentials, vault_identity, vault_master_keys, vault_data_keys, vault_key_material,

@@ -15,7 +15,7 @@
 #[cfg(doc)]
 use crate::{
     Blocker, Credential, CredentialLine, Error, Grace, Keys, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS,
-    MAX_VALUE_BYTES, Organization, Outcome, Revision, Rotation, Vault, VaultBuilder,
+    MAX_VALUE_BYTES, Organization, Outcome, Quarantine, Revision, Rotation, Vault, VaultBuilder,
 };
 
 #[doc = include_str!("format.md")]

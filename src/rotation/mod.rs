@@ -26,7 +26,7 @@ mod wait;
 pub(crate) use adoption::move_on;
 pub use adoption::{Adoption, AdoptionReport, LEGACY_ROWS_TRIED, LegacySalt};
 pub use events::{OlderTransactions, Progress, RotationEvent, RotationEvents, Waiting};
-pub(crate) use page::quarantined_rows;
+pub(crate) use page::{quarantined_rows, sha256};
 pub use report::{Outcome, RewrapReport, RotationReport};
 pub use rewrap::Rewrap;
 pub use rotate::{Rotation, RotationPlan};

@@ -223,6 +223,7 @@ pub(crate) async fn quarantined_rows(store: &dyn Store) -> Result<u64> {
     Ok(rows)
 }
 
-fn sha256(stored: &str) -> [u8; 32] {
+/// The hash of a stored text, as the quarantine keeps it.
+pub(crate) fn sha256(stored: &str) -> [u8; 32] {
     Sha256::digest(stored.as_bytes()).into()
 }

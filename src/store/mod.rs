@@ -1,8 +1,8 @@
 //! The tables: statements in, rows out. A store sees neither a key nor a plaintext, and all SQL is below here.
 //!
 //! One trait for each family of tables, implemented by two dialects. The bodies that both share stand once, in
-//! `credentials`, `keys`, `runs`, `drains` and `inspection`; the statements that both share in `sql`; what differs in
-//! `postgres` and `sqlite` alone.
+//! `credentials`, `keys`, `runs`, `drains`, `quarantine` and `inspection`; the statements that both share in `sql`; what
+//! differs in `postgres` and `sqlite` alone.
 
 mod column;
 mod credentials;
@@ -13,6 +13,7 @@ mod keys;
 pub(crate) mod migrate;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod quarantine;
 mod rows;
 mod runs;
 mod sql;
@@ -36,6 +37,7 @@ pub(crate) use credentials::CredentialStore;
 pub(crate) use drains::DrainStore;
 pub(crate) use inspection::InspectionStore;
 pub(crate) use keys::{CheckWrapped, KeyStore};
+pub(crate) use quarantine::QuarantineStore;
 pub(crate) use rows::*;
 pub use rows::{KeyState, Phase};
 pub(crate) use runs::RunStore;
@@ -44,7 +46,15 @@ use target::Target;
 /// Everything that the layers above ask of a database.
 #[async_trait]
 pub(crate) trait Store:
-    CredentialStore + KeyStore + RunStore + DrainStore + InspectionStore + fmt::Debug + Send + Sync
+    CredentialStore
+    + KeyStore
+    + RunStore
+    + DrainStore
+    + QuarantineStore
+    + InspectionStore
+    + fmt::Debug
+    + Send
+    + Sync
 {
     /// Closes the pool if it is the store's own, once its connections are back; a caller's pool is left alone.
     async fn close(&self);

@@ -22,6 +22,7 @@ use super::failure::failure;
 use super::inspection::{InspectionStore, inspection_store};
 use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
+use super::quarantine::{QuarantineStore, quarantine_store};
 use super::rows::*;
 use super::runs::{RunStore, run_store};
 use super::{Borrowed, Connection, On, PoolOwner, Store, to_the_end};
@@ -381,6 +382,7 @@ credential_store!(PostgresStore, PgRow);
 key_store!(PostgresStore, PgRow);
 run_store!(PostgresStore, PgRow);
 drain_store!(PostgresStore, PgRow);
+quarantine_store!(PostgresStore, PgRow);
 inspection_store!(PostgresStore, PgRow);
 
 #[async_trait]

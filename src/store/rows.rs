@@ -336,6 +336,17 @@ pub(crate) struct QuarantinedRow {
     pub(crate) stored_sha256: [u8; 32],
 }
 
+/// A row in quarantine as it is listed.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedRow {
+    pub(crate) row: QuarantinedRow,
+    /// When the text that it has was put there.
+    pub(crate) since: Timestamp,
+    /// Missing, both, where the integration is gone.
+    pub(crate) organization: Option<OrganizationId>,
+    pub(crate) connector: Option<String>,
+}
+
 /// When a key came into each state, as far as there is such a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeyTimes {

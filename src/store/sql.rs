@@ -232,6 +232,14 @@ macro_rules! statements {
         pub(in $crate::store) const QUARANTINED: &str =
             "SELECT integration_id, reason, stored_sha256 FROM vault_quarantine ORDER BY integration_id";
         pub(in $crate::store) const RELEASE: &str = "DELETE FROM vault_quarantine WHERE integration_id = $1";
+        pub(in $crate::store) const QUARANTINE_LIST: &str =
+            "SELECT q.integration_id, q.reason, q.stored_sha256, q.since, i.organization_id, i.connector_type
+               FROM vault_quarantine AS q
+               LEFT JOIN integrations AS i ON i.id = q.integration_id
+              ORDER BY q.since, q.integration_id";
+        /// Unless another text was put there since.
+        pub(in $crate::store) const RELEASE_LISTED: &str =
+            "DELETE FROM vault_quarantine WHERE integration_id = $1 AND stored_sha256 = $2";
 
         /// Each row as likely as any other, at the cost of a pass over all of them.
         pub(in $crate::store) const SAMPLE_OF_ALL: &str =

@@ -23,6 +23,7 @@ use super::failure::failure;
 use super::inspection::{InspectionStore, inspection_store};
 use super::keys::{CheckWrapped, KeyStore, key_store};
 use super::migrate::{self, MigrationName};
+use super::quarantine::{QuarantineStore, quarantine_store};
 use super::rows::*;
 use super::runs::{RunStore, run_store};
 use super::{Borrowed, Connection, Missing, On, PoolOwner, Store, to_the_end};
@@ -303,6 +304,7 @@ credential_store!(SqliteStore, SqliteRow);
 key_store!(SqliteStore, SqliteRow);
 run_store!(SqliteStore, SqliteRow);
 drain_store!(SqliteStore, SqliteRow);
+quarantine_store!(SqliteStore, SqliteRow);
 inspection_store!(SqliteStore, SqliteRow);
 
 #[async_trait]

@@ -218,7 +218,7 @@ impl Verify {
 }
 
 /// Whether an error says nothing of a row or a key: the database, or a provider, is away.
-fn is_of_the_process(error: &Error) -> bool {
+pub(super) fn is_of_the_process(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Store | ErrorKind::Provider)
 }
 

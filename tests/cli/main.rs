@@ -15,6 +15,7 @@ mod demo;
 mod documents;
 mod jobs;
 mod lookups;
+mod quarantine;
 mod refusals;
 mod rotation;
 mod runs;

@@ -13,6 +13,7 @@ mod master_key_check;
 mod opening;
 mod organization_keys;
 mod passphrase;
+mod quarantine;
 mod transactions;
 mod transfer;
 mod walk;

@@ -4,10 +4,10 @@ use crate::Home;
 use crate::common::legacy::add_legacy_rows;
 use crate::common::{self, TestDatabase, on_both_stores};
 
-on_both_stores!(verify_only_reads);
+on_both_stores!(verify_and_the_list_of_the_quarantine_only_read);
 
-/// Where nothing can be written it does all that it does, and the database is as it was, byte for byte.
-async fn verify_only_reads(database: TestDatabase) {
+/// Where nothing can be written both do all that they do, and the database is as it was, byte for byte.
+async fn verify_and_the_list_of_the_quarantine_only_read(database: TestDatabase) {
     let home = Home::begin(database).await;
     add_legacy_rows(&home.database).await;
     home.database.set(home.shared.integration, "credential_type = 'oauth2'").await;
@@ -35,6 +35,7 @@ async fn verify_only_reads(database: TestDatabase) {
         assert_eq!((verification.rows_opened, verification.findings_count), (1, 1));
         assert!(verification.rows_unopened > 0 && verification.keys_checked > 3);
     }
+    assert_eq!(reader.quarantine().list().await.unwrap().len(), 1);
     assert!(reader.rotation().run().await.is_err(), "this role can write after all");
     assert_eq!(home.database.dump().await, before);
 }

@@ -121,7 +121,7 @@ async fn an_entry_of_the_quarantine_without_its_credential_is_named(database: Te
         home.findings().await,
         [format!("quarantine of integration {integration}: there is no such credential any more")]
     );
-    home.vault.rotation().run().await.unwrap();
+    home.vault.quarantine().retry().await.unwrap();
     assert_eq!(home.findings().await, [] as [String; 0]);
 }
 

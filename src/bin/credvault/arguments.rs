@@ -4,6 +4,7 @@ mod credentials;
 mod examples;
 mod jobs;
 mod keys;
+mod quarantine;
 mod values;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use credvault::OrganizationId;
 pub(crate) use self::credentials::{Address, Expiring, Get, Integration, Put, Transfer};
 pub(crate) use self::jobs::{Adopt, AdoptionStep, Rewrap, Rotate, Status, Verify};
 pub(crate) use self::keys::{Compromise, Destroy, Keys};
+pub(crate) use self::quarantine::Quarantine;
 use crate::bulk;
 
 /// The heading of the options that every command has.
@@ -161,6 +163,9 @@ pub(crate) enum Command {
     /// Exit code 4 with findings.
     #[command(after_help = examples::VERIFY)]
     Verify(Verify),
+    /// Rows that a rotation could not open, and left as they are.
+    #[command(subcommand, arg_required_else_help = true, after_help = examples::QUARANTINE)]
+    Quarantine(Quarantine),
     /// Say what is in the vault and what remains to be done.
     ///
     /// Exit code 4 with rows in quarantine; else 3 with rows that a rotation has to re-encrypt, with an active data key

@@ -24,6 +24,7 @@ mod interruption;
 mod keys;
 mod master_key_check;
 mod output;
+mod quarantine;
 mod rewrap;
 mod rotation;
 mod setup;
@@ -88,6 +89,7 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Rotations { limit } => rotation::runs::rotations(&global, limit).await,
         Command::Rewrap(rewrap) => rewrap::rewrap(&global, &rewrap).await,
         Command::Verify(asked) => verification::verify(&global, &asked).await,
+        Command::Quarantine(command) => quarantine::run(&global, &command).await,
         Command::Status(asked) => status::status(&global, &asked).await,
         Command::Completions { shell } => shell_files::completions(shell),
         Command::Man { out } => shell_files::man(out.as_deref()),

@@ -111,7 +111,7 @@ impl Standing {
             format!(
                 "{}{}",
                 output::grouped(status.quarantined_rows),
-                advice(status.quarantined_rows, "`credvault verify` names them")
+                advice(status.quarantined_rows, "`credvault quarantine list` names them")
             ),
         ));
         if let Some(run) = &status.running {

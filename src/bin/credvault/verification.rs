@@ -73,7 +73,7 @@ fn verdict(verification: &Verification, sample: Option<u32>) -> String {
 }
 
 /// Findings as JSON.
-fn findings(findings: &[Finding]) -> Vec<Value> {
+pub(crate) fn findings(findings: &[Finding]) -> Vec<Value> {
     findings.iter().map(finding).collect()
 }
 

@@ -145,6 +145,20 @@ Examples:
   credvault verify --output json
   credvault verify --sample 10000     every key, and ten thousand of the rows";
 
+pub(super) const QUARANTINE: &str = "\
+Example:
+  credvault quarantine list
+  credvault quarantine retry";
+
+pub(super) const QUARANTINE_LIST: &str = "\
+Example:
+  credvault quarantine list --output json";
+
+pub(super) const QUARANTINE_RETRY: &str = "\
+Example:
+  credvault quarantine retry     after what was listed was restored, or stored anew
+  credvault rotate";
+
 pub(super) const STATUS: &str = "\
 Examples:
   credvault status

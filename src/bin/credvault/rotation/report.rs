@@ -69,7 +69,7 @@ fn verdict(report: &RotationReport) -> Vec<String> {
     let mut lines = Vec::new();
     if report.quarantined > 0 {
         lines.push(format!(
-            "Not opened, and left as is: {}. `credvault verify` names what does not open.",
+            "Not opened, and left as is: {}. `credvault quarantine list` names them.",
             output::count(report.quarantined, "row")
         ));
     }
