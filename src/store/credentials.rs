@@ -4,20 +4,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::On;
-use super::rows::{
-    CredentialRow, Cursor, Guard, KeyCount, QuarantinedRow, Range, Rows, RunId, ScannedRow, SealedRow, Swap,
-    Swapped, UsageCount,
-};
+use super::rows::{CredentialRow, Guard, QuarantinedRow, SealedRow};
 use crate::clock::Timestamp;
 use crate::credential::Summary;
 use crate::error::Result;
 use crate::id::{DataKeyId, IntegrationId, OrganizationId};
-
-/// How much text a page of a scan takes into memory, in bytes, a last row aside.
-pub(super) const MAX_PAGE_BYTES: i64 = 4 << 20;
-
-/// More kinds of rows than a vault has keys: what would be beyond it is garbage that somebody wrote.
-pub(super) const MAX_USAGE_COUNTS: u32 = 100_000;
 
 /// The tables `integration_credentials`, `integrations` and `vault_quarantine`.
 #[async_trait]
@@ -93,22 +84,6 @@ pub(crate) trait CredentialStore {
     /// stored text from `old`, in one transaction; `false`, and nothing changed, where either didn't hold.
     async fn transfer(&self, from: OrganizationId, row: &SealedRow, old: &str) -> Result<bool>;
 
-    /// The first rows of a range, at most `limit` and [`MAX_PAGE_BYTES`], in the order of the table. Takes no lock.
-    async fn scan(&self, rows: Rows, range: Range, limit: u32) -> Result<Vec<ScannedRow>>;
-
-    /// The last of the next `rows` rows from a place on; `None` if the table ends before.
-    async fn window_end(&self, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>>;
-
-    /// Writes re-encrypted rows where the old text still stands, the key is the active one of the scope and the run
-    /// still has its lease. One statement, of two seconds at most; rows that are locked are skipped.
-    async fn swap(&self, run: RunId, swaps: Vec<Swap>) -> Result<Swapped>;
-
-    /// The rows under each key by their column, in one fast scan.
-    async fn count_by_key(&self) -> Result<Vec<KeyCount>>;
-
-    /// The rows by column, header and whether they are stale, in one scan.
-    async fn usage(&self) -> Result<Vec<UsageCount>>;
-
     /// Lists a row in quarantine, or says anew why.
     async fn quarantine(&self, row: &QuarantinedRow) -> Result<()>;
 
@@ -119,8 +94,7 @@ pub(crate) trait CredentialStore {
     async fn release(&self, integration: IntegrationId) -> Result<()>;
 }
 
-/// Implements [`CredentialStore`] for a dialect's store, given its row type; `scan`, `window_end`, `swap` and `begin` are
-/// the dialect's own.
+/// Implements [`CredentialStore`] for a dialect's store, given its row type; `begin` is the dialect's own.
 macro_rules! credential_store {
     ($store:ty, $row:ty) => {
         fn summary(row: $row) -> sqlx::Result<Summary> {
@@ -384,57 +358,6 @@ macro_rules! credential_store {
                     Ok(both)
                 })
                 .await
-            }
-
-            async fn scan(&self, rows: Rows, range: Range, limit: u32) -> Result<Vec<ScannedRow>> {
-                scan(&self.pool, rows, range, limit).await
-            }
-
-            async fn window_end(&self, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>> {
-                window_end(&self.pool, from, rows).await
-            }
-
-            async fn swap(&self, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
-                swap(&self.pool, run, swaps).await
-            }
-
-            async fn count_by_key(&self) -> Result<Vec<KeyCount>> {
-                let count = |row: $row| -> sqlx::Result<KeyCount> {
-                    Ok(KeyCount {
-                        key_column: row.try_get::<Text, _>(0)?.into(),
-                        rows: row.try_get::<i64, _>(1)?.cast_unsigned(),
-                    })
-                };
-                sqlx::query(sql::COUNT_BY_KEY)
-                    .fetch_all(&self.pool)
-                    .await
-                    .and_then(|rows| rows.into_iter().map(count).collect())
-                    .map_err(|error| failure("counting the rows under each key", error))
-            }
-
-            async fn usage(&self) -> Result<Vec<UsageCount>> {
-                const DOING: &str = "counting the rows under each key";
-                let count = |row: $row| -> sqlx::Result<UsageCount> {
-                    Ok(UsageCount {
-                        key_column: row.try_get::<Text, _>(0)?.into(),
-                        header: row.try_get::<Text, _>(1)?.into(),
-                        stale: row.try_get(2)?,
-                        rows: row.try_get::<i64, _>(3)?.cast_unsigned(),
-                    })
-                };
-                let counts: Vec<UsageCount> = sqlx::query(sql::USAGE)
-                    .bind(i64::from(credentials::MAX_USAGE_COUNTS))
-                    .fetch_all(&self.pool)
-                    .await
-                    .and_then(|rows| rows.into_iter().map(count).collect())
-                    .map_err(|error| failure(DOING, error))?;
-                if counts.len() >= credentials::MAX_USAGE_COUNTS as usize {
-                    return Err(Error::new(
-                        ErrorKind::Malformed,
-                        format!("{DOING}: the stored values begin in {} ways or more", counts.len()),
-                    ));
-                }
-                Ok(counts)
             }
 
             async fn quarantine(&self, row: &QuarantinedRow) -> Result<()> {

@@ -4,9 +4,42 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::rows::{Captured, Drain, OlderTransaction, RunId, SwitchedKey};
+use super::rows::KeyState;
+use super::runs::RunId;
 use crate::error::Result;
 use crate::id::DataKeyId;
+
+/// The transactions that were older than a switch when it was captured, as far as they may still write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Captured {
+    /// When the server was started whose virtual transactions these are.
+    pub(crate) server_started: String,
+    pub(crate) transactions: Vec<OlderTransaction>,
+}
+
+/// A transaction that may still write under the key of before a switch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OlderTransaction {
+    /// A session's.
+    Running { virtual_transaction: String, pid: i32, application: String },
+    /// A prepared one, which a session has left to be committed by any.
+    Prepared { gid: String },
+}
+
+/// What was captured after a run's switches.
+#[derive(Clone, Debug)]
+pub(crate) struct Drain {
+    pub(crate) run: RunId,
+    pub(crate) captured: Captured,
+}
+
+/// A key after whose switch nothing was captured yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SwitchedKey {
+    pub(crate) id: DataKeyId,
+    /// What the switch made of it.
+    pub(crate) state: KeyState,
+}
 
 /// The captured transactions in `vault_rotation_runs`, and the keys in `vault_data_keys` that wait for them.
 #[async_trait]

@@ -1,16 +1,18 @@
 //! The tables: statements in, rows out. A store sees neither a key nor a plaintext, and all SQL is below here.
 //!
 //! One trait for each family of tables, implemented by two dialects. The bodies that both share stand once, in
-//! `credentials`, `keys`, `runs`, `drains`, `quarantine` and `inspection`; the statements that both share in `sql`; what
-//! differs in `postgres` and `sqlite` alone.
+//! `credentials`, `pages`, `keys`, `data_keys`, `runs`, `drains`, `quarantine` and `inspection`; the statements that both
+//! share in `sql`; what differs in `postgres` and `sqlite` alone.
 
 mod column;
 mod credentials;
+mod data_keys;
 mod drains;
 mod failure;
 mod inspection;
 mod keys;
 pub(crate) mod migrate;
+mod pages;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod quarantine;
@@ -34,20 +36,24 @@ use sqlx::SqliteConnection;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use credentials::CredentialStore;
-pub(crate) use drains::DrainStore;
+pub(crate) use data_keys::{CheckWrapped, DataKeyStore};
+pub(crate) use drains::{Captured, DrainStore, OlderTransaction};
 pub(crate) use inspection::InspectionStore;
-pub(crate) use keys::{CheckWrapped, KeyStore};
+pub(crate) use keys::KeyStore;
+pub(crate) use pages::PageStore;
 pub(crate) use quarantine::QuarantineStore;
 pub(crate) use rows::*;
 pub use rows::{KeyState, Phase};
-pub(crate) use runs::RunStore;
+pub(crate) use runs::{Lease, LeaseRequest, RunId, RunKind, RunRow, RunStore};
 use target::Target;
 
 /// Everything that the layers above ask of a database.
 #[async_trait]
 pub(crate) trait Store:
     CredentialStore
+    + PageStore
     + KeyStore
+    + DataKeyStore
     + RunStore
     + DrainStore
     + QuarantineStore

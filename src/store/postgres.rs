@@ -1,30 +1,29 @@
 //! PostgreSQL: how it connects, spells types and scans and swaps pages.
 
+mod column;
+
 use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sqlx::encode::IsNull;
-use sqlx::error::BoxDynError;
-use sqlx::postgres::types::Oid;
-use sqlx::postgres::{
-    PgArgumentBuffer, PgConnectOptions, PgHasArrayType, PgPool, PgPoolOptions, PgRow, PgTypeInfo, PgValueRef,
-};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::types::Json;
-use sqlx::{Connection as _, Decode, Encode, PgConnection, Postgres, Row, Transaction, Type};
+use sqlx::{Connection as _, PgConnection, Postgres, Row, Transaction};
 use time::Duration;
 use uuid::Uuid;
 
 use super::column::{Id, Text, Time};
-use super::credentials::{self, CredentialStore, MAX_PAGE_BYTES, credential_store};
-use super::drains::{self, DrainStore, drain_store};
+use super::credentials::{CredentialStore, credential_store};
+use super::data_keys::{CheckWrapped, DataKeyStore, data_key_store};
+use super::drains::{self, Captured, Drain, DrainStore, OlderTransaction, SwitchedKey, drain_store};
 use super::failure::failure;
 use super::inspection::{InspectionStore, inspection_store};
-use super::keys::{CheckWrapped, KeyStore, key_store};
+use super::keys::{KeyStore, key_store};
 use super::migrate::{self, MigrationName};
+use super::pages::{self, MAX_PAGE_BYTES, PageStore, page_store};
 use super::quarantine::{QuarantineStore, quarantine_store};
 use super::rows::*;
-use super::runs::{RunStore, run_store};
+use super::runs::{Lease, LeaseRequest, RunId, RunRow, RunStore, run_store};
 use super::{Borrowed, Connection, On, PoolOwner, Store, to_the_end};
 use crate::clock::Timestamp;
 use crate::credential::{CredentialType, Summary};
@@ -379,7 +378,9 @@ async fn prepared_transactions(pool: &PgPool) -> Result<Vec<OlderTransaction>> {
 }
 
 credential_store!(PostgresStore, PgRow);
+page_store!(PostgresStore, PgRow);
 key_store!(PostgresStore, PgRow);
+data_key_store!(PostgresStore, PgRow);
 run_store!(PostgresStore, PgRow);
 drain_store!(PostgresStore, PgRow);
 quarantine_store!(PostgresStore, PgRow);
@@ -391,79 +392,6 @@ impl Store for PostgresStore {
         if self.pool_owner == PoolOwner::Store {
             self.pool.close().await;
         }
-    }
-}
-
-impl Type<Postgres> for Id {
-    fn type_info() -> PgTypeInfo {
-        <Uuid as Type<Postgres>>::type_info()
-    }
-}
-
-impl PgHasArrayType for Id {
-    fn array_type_info() -> PgTypeInfo {
-        Uuid::array_type_info()
-    }
-}
-
-impl Encode<'_, Postgres> for Id {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> std::result::Result<IsNull, BoxDynError> {
-        Encode::<Postgres>::encode_by_ref(&self.0, buffer)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for Id {
-    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        Decode::<Postgres>::decode(value).map(Self)
-    }
-}
-
-impl Type<Postgres> for Text {
-    fn type_info() -> PgTypeInfo {
-        <String as Type<Postgres>>::type_info()
-    }
-
-    fn compatible(ty: &PgTypeInfo) -> bool {
-        <String as Type<Postgres>>::compatible(ty)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for Text {
-    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        Decode::<Postgres>::decode(value).map(Self)
-    }
-}
-
-impl Time {
-    /// PostgreSQL counts its microseconds from 2000-01-01.
-    const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-    /// The object ids of `timestamp` and `timestamp[]`, fixed in PostgreSQL's catalogue (pg_type.dat).
-    const TIMESTAMP: PgTypeInfo = PgTypeInfo::with_oid(Oid(1114));
-    const TIMESTAMP_ARRAY: PgTypeInfo = PgTypeInfo::with_oid(Oid(1115));
-}
-
-impl Type<Postgres> for Time {
-    fn type_info() -> PgTypeInfo {
-        Self::TIMESTAMP
-    }
-}
-
-impl PgHasArrayType for Time {
-    fn array_type_info() -> PgTypeInfo {
-        Self::TIMESTAMP_ARRAY
-    }
-}
-
-impl Encode<'_, Postgres> for Time {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> std::result::Result<IsNull, BoxDynError> {
-        Encode::<Postgres>::encode(self.0.saturating_sub(Self::POSTGRES_EPOCH), buffer)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for Time {
-    /// `infinity` and `-infinity` are the ends of the range; added up they stay outside every year that counts.
-    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        <i64 as Decode<Postgres>>::decode(value).map(|at| Self(at.saturating_add(Self::POSTGRES_EPOCH)))
     }
 }
 

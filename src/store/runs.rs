@@ -4,8 +4,65 @@ use async_trait::async_trait;
 use serde_json::Value;
 use time::Duration;
 
-use super::rows::{Lease, LeaseRequest, RunId, RunRow};
+use crate::clock::Timestamp;
 use crate::error::Result;
+
+/// A run of rotation or rewrap; its number is the fencing number that its statements carry wherever a late one could
+/// do harm: those that write rows, switch a key, or end the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RunId(pub(crate) i64);
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunKind {
+    /// Data keys and rows.
+    Rotate,
+    /// The master key.
+    Rewrap,
+}
+
+impl RunKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotate => "rotate",
+            Self::Rewrap => "rewrap",
+        }
+    }
+}
+
+/// Who takes a lease, and for how long.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseRequest {
+    pub(crate) kind: RunKind,
+    pub(crate) owner: String,
+    /// The clock's offset from the database's time.
+    pub(crate) clock_offset: Duration,
+    pub(crate) duration: Duration,
+    /// What the run's row says from its beginning on.
+    pub(crate) counts: Value,
+}
+
+/// The answer to a lease request.
+#[derive(Clone, Debug)]
+pub(crate) enum Lease {
+    /// Taken: this is its run.
+    Taken(RunId),
+    /// Another run holds it.
+    HeldBy { owner: String, since: Timestamp },
+}
+
+/// A run as its row tells of it.
+#[derive(Clone, Debug)]
+pub(crate) struct RunRow {
+    pub(crate) id: RunId,
+    pub(crate) kind: String,
+    pub(crate) owner: String,
+    pub(crate) started_at: Timestamp,
+    /// Missing as long as it runs.
+    pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) counts: Value,
+}
 
 /// The table `vault_rotation_runs`.
 #[async_trait]

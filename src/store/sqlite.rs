@@ -1,31 +1,29 @@
 //! SQLite: how it connects, spells types and scans and swaps pages.
 
+mod column;
+
 use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sqlx::encode::IsNull;
-use sqlx::error::BoxDynError;
-use sqlx::sqlite::{
-    SqliteArgumentsBuffer, SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-    SqliteTypeInfo, SqliteValueRef,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::types::Json;
-use sqlx::{Decode, Encode, QueryBuilder, Row, Sqlite, SqliteConnection, Transaction, Type};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, Transaction};
 use time::Duration;
 use uuid::Uuid;
-use uuid::fmt::Hyphenated;
 
 use super::column::{Id, Text, Time};
-use super::credentials::{self, CredentialStore, MAX_PAGE_BYTES, credential_store};
-use super::drains::{self, DrainStore, drain_store};
+use super::credentials::{CredentialStore, credential_store};
+use super::data_keys::{CheckWrapped, DataKeyStore, data_key_store};
+use super::drains::{self, Captured, Drain, DrainStore, OlderTransaction, SwitchedKey, drain_store};
 use super::failure::failure;
 use super::inspection::{InspectionStore, inspection_store};
-use super::keys::{CheckWrapped, KeyStore, key_store};
+use super::keys::{KeyStore, key_store};
 use super::migrate::{self, MigrationName};
+use super::pages::{self, MAX_PAGE_BYTES, PageStore, page_store};
 use super::quarantine::{QuarantineStore, quarantine_store};
 use super::rows::*;
-use super::runs::{RunStore, run_store};
+use super::runs::{Lease, LeaseRequest, RunId, RunRow, RunStore, run_store};
 use super::{Borrowed, Connection, Missing, On, PoolOwner, Store, to_the_end};
 use crate::clock::Timestamp;
 use crate::credential::{CredentialType, Summary};
@@ -301,7 +299,9 @@ async fn prepared_transactions(_: &SqlitePool) -> Result<Vec<OlderTransaction>> 
 }
 
 credential_store!(SqliteStore, SqliteRow);
+page_store!(SqliteStore, SqliteRow);
 key_store!(SqliteStore, SqliteRow);
+data_key_store!(SqliteStore, SqliteRow);
 run_store!(SqliteStore, SqliteRow);
 drain_store!(SqliteStore, SqliteRow);
 quarantine_store!(SqliteStore, SqliteRow);
@@ -313,54 +313,5 @@ impl Store for SqliteStore {
         if self.pool_owner == PoolOwner::Store {
             self.pool.close().await;
         }
-    }
-}
-
-impl Type<Sqlite> for Id {
-    fn type_info() -> SqliteTypeInfo {
-        <Hyphenated as Type<Sqlite>>::type_info()
-    }
-}
-
-impl Encode<'_, Sqlite> for Id {
-    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> std::result::Result<IsNull, BoxDynError> {
-        Encode::<Sqlite>::encode(self.0.hyphenated(), buffer)
-    }
-}
-
-impl<'r> Decode<'r, Sqlite> for Id {
-    fn decode(value: SqliteValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        <Hyphenated as Decode<Sqlite>>::decode(value).map(|id| Self(Uuid::from(id)))
-    }
-}
-
-impl Type<Sqlite> for Text {
-    fn type_info() -> SqliteTypeInfo {
-        <String as Type<Sqlite>>::type_info()
-    }
-}
-
-impl<'r> Decode<'r, Sqlite> for Text {
-    fn decode(value: SqliteValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        let bytes = <&[u8] as Decode<Sqlite>>::decode(value)?;
-        Ok(Self(String::from_utf8_lossy(bytes).into_owned()))
-    }
-}
-
-impl Type<Sqlite> for Time {
-    fn type_info() -> SqliteTypeInfo {
-        <i64 as Type<Sqlite>>::type_info()
-    }
-}
-
-impl Encode<'_, Sqlite> for Time {
-    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> std::result::Result<IsNull, BoxDynError> {
-        Encode::<Sqlite>::encode(self.0, buffer)
-    }
-}
-
-impl<'r> Decode<'r, Sqlite> for Time {
-    fn decode(value: SqliteValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        <i64 as Decode<Sqlite>>::decode(value).map(Self)
     }
 }

@@ -1,0 +1,83 @@
+//! How PostgreSQL spells ids, times and text.
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
+use sqlx::{Decode, Encode, Postgres, Type};
+use uuid::Uuid;
+
+use crate::store::column::{Id, Text, Time};
+
+impl Type<Postgres> for Id {
+    fn type_info() -> PgTypeInfo {
+        <Uuid as Type<Postgres>>::type_info()
+    }
+}
+
+impl PgHasArrayType for Id {
+    fn array_type_info() -> PgTypeInfo {
+        Uuid::array_type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Id {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> std::result::Result<IsNull, BoxDynError> {
+        Encode::<Postgres>::encode_by_ref(&self.0, buffer)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Id {
+    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        Decode::<Postgres>::decode(value).map(Self)
+    }
+}
+
+impl Type<Postgres> for Text {
+    fn type_info() -> PgTypeInfo {
+        <String as Type<Postgres>>::type_info()
+    }
+
+    fn compatible(ty: &PgTypeInfo) -> bool {
+        <String as Type<Postgres>>::compatible(ty)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Text {
+    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        Decode::<Postgres>::decode(value).map(Self)
+    }
+}
+
+impl Time {
+    /// PostgreSQL counts its microseconds from 2000-01-01.
+    const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+    /// The object ids of `timestamp` and `timestamp[]`, fixed in PostgreSQL's catalogue (pg_type.dat).
+    const TIMESTAMP: PgTypeInfo = PgTypeInfo::with_oid(Oid(1114));
+    const TIMESTAMP_ARRAY: PgTypeInfo = PgTypeInfo::with_oid(Oid(1115));
+}
+
+impl Type<Postgres> for Time {
+    fn type_info() -> PgTypeInfo {
+        Self::TIMESTAMP
+    }
+}
+
+impl PgHasArrayType for Time {
+    fn array_type_info() -> PgTypeInfo {
+        Self::TIMESTAMP_ARRAY
+    }
+}
+
+impl Encode<'_, Postgres> for Time {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> std::result::Result<IsNull, BoxDynError> {
+        Encode::<Postgres>::encode(self.0.saturating_sub(Self::POSTGRES_EPOCH), buffer)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Time {
+    /// `infinity` and `-infinity` are the ends of the range; added up they stay outside every year that counts.
+    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        <i64 as Decode<Postgres>>::decode(value).map(|at| Self(at.saturating_add(Self::POSTGRES_EPOCH)))
+    }
+}
