@@ -7,11 +7,12 @@ use crate::crypto::random;
 use crate::error::{ErrorKind, Result};
 
 /// How often a call is made whose database failed in a way that may be over: about six seconds, which a server that starts
-/// again takes.
-const ATTEMPTS: u32 = 7;
+/// again takes, and more often than a pool of ours has connections, each of which may have died.
+const ATTEMPTS: u32 = 12;
 
-/// The pause before the second attempt; each later one is twice as long.
+/// The pause before the second attempt; each later one is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes a call again that failed in a way that may be over, unless the run is asked to stop: one that changes nothing by
 /// being made twice.
@@ -35,7 +36,7 @@ where
                 if stop.is_asked() {
                     return Err(error);
                 }
-                pause *= 2;
+                pause = (pause * 2).min(MAX_PAUSE);
             }
             result => return result,
         }

@@ -57,6 +57,14 @@ async fn a_rotation_outlives_a_restart_of_the_server() {
     let tenants = service.add_tenants_with_tokens(&vault, 12).await;
     let rotation = vault.rotation().force().batch_size(4).unwrap().workers(1).unwrap();
     let halted = Halted::after_first_page(rotation).await;
+    // As many connections as its pool has, all of which die.
+    let reads = tenants.iter().map(|tenant| {
+        let (vault, tenant) = (vault.clone(), *tenant);
+        tokio::spawn(async move { read(&vault, tenant).await })
+    });
+    for read in reads.collect::<Vec<_>>() {
+        read.await.unwrap();
+    }
     // By then its lease is to be renewed.
     tokio::time::sleep(Duration::from_secs(5)).await;
     server.restart();
