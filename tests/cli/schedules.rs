@@ -78,7 +78,7 @@ async fn the_commands_of_the_crontab_do_what_is_due_and_print_nothing(database: 
         let output = shell.type_in(&format!("{}{command}", under_cron(&shell, database.url())));
         assert_eq!(output, "", "{command}");
     }
-    assert!(!shell.json(0, &["status"])["last_job"].is_null(), "cron's rotation left no trace");
+    assert!(!shell.json(0, &["status"])["last_rotation"].is_null(), "cron's rotation left no trace");
 }
 
 on_both_stores!(
