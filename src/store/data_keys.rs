@@ -132,6 +132,21 @@ macro_rules! data_key_store {
             Ok(true)
         }
 
+        /// Sets a time of a data key to now; `false` if the statement finds it set, or the key in another state.
+        async fn mark(
+            pool: &Pool,
+            statement: &'static str,
+            id: DataKeyId,
+            clock_offset: Duration,
+        ) -> sqlx::Result<bool> {
+            sqlx::query(statement)
+                .bind(id.to_string())
+                .bind(microseconds(clock_offset))
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected() == 1)
+        }
+
         #[async_trait]
         impl DataKeyStore for $store {
             async fn data_key(&self, on: On<'_>, id: DataKeyId) -> Result<Option<DataKeyRow>> {
@@ -226,23 +241,17 @@ macro_rules! data_key_store {
             }
 
             async fn mark_compromised(&self, id: DataKeyId, clock_offset: Duration) -> Result<bool> {
-                sqlx::query(sql::MARK_COMPROMISED)
-                    .bind(id.to_string())
-                    .bind(microseconds(clock_offset))
-                    .execute(&self.pool)
+                const DOING: &str = "marking a data key compromised";
+                mark(&self.pool, sql::MARK_COMPROMISED, id, clock_offset)
                     .await
-                    .map(|done| done.rows_affected() == 1)
-                    .map_err(|error| failure("marking a data key compromised", error))
+                    .map_err(|error| failure(DOING, error))
             }
 
             async fn mark_unused(&self, id: DataKeyId, clock_offset: Duration) -> Result<bool> {
-                sqlx::query(sql::MARK_UNUSED)
-                    .bind(id.to_string())
-                    .bind(microseconds(clock_offset))
-                    .execute(&self.pool)
+                const DOING: &str = "marking a data key unused";
+                mark(&self.pool, sql::MARK_UNUSED, id, clock_offset)
                     .await
-                    .map(|done| done.rows_affected() == 1)
-                    .map_err(|error| failure("marking a data key unused", error))
+                    .map_err(|error| failure(DOING, error))
             }
 
             async fn mark_used(&self, id: DataKeyId) -> Result<()> {

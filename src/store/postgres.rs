@@ -168,6 +168,7 @@ pub(crate) struct PostgresStore {
 }
 
 type Conn = PgConnection;
+type Pool = PgPool;
 
 impl PostgresStore {
     /// On the caller's pool, which stays the caller's to close.

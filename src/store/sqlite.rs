@@ -138,6 +138,7 @@ pub(crate) struct SqliteStore {
 }
 
 type Conn = SqliteConnection;
+type Pool = SqlitePool;
 
 impl SqliteStore {
     /// On the caller's pool, which stays the caller's to close.
