@@ -141,8 +141,8 @@ async fn after_its_destruction_a_key_opens_nothing_and_the_rest_goes_on(database
     assert!(error.to_string().contains(&format!("{old} is destroyed")), "{error}");
     let findings = vault.verify().run().await.unwrap().findings;
     assert!(
-        matches!(&findings[..], [Finding::Row { integration, problem: Problem::DoesNotOpen(kind, _) }]
-            if (*integration, *kind) == (tenants[0].integration, ErrorKind::KeyUnavailable)),
+        matches!(&findings[..], [Finding::Row { integration, problem: Problem::KeyGone(key) }]
+            if *integration == tenants[0].integration && *key == old.to_string()),
         "{findings:?}"
     );
     assert_eq!(vault.exact_status().await.unwrap().stale_rows, 1);

@@ -60,7 +60,9 @@ async fn one_that_was_killed_between_its_switches_makes_only_the_keys_that_are_m
     for (old, new) in before.iter().zip(&after).take(2) {
         let (old, new) = (old[0].as_deref().unwrap(), new[0].as_deref().unwrap());
         for sql in [
-            format!("UPDATE vault_data_keys SET state = 'deactivated' WHERE id = '{new}'"),
+            format!(
+                "UPDATE vault_data_keys SET state = 'deactivated', deactivated_at = activated_at WHERE id = '{new}'"
+            ),
             format!("UPDATE vault_data_keys SET state = 'active', deactivated_at = NULL WHERE id = '{old}'"),
         ] {
             service.database.execute(&sql).await;
