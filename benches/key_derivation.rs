@@ -27,14 +27,17 @@ fn main() {
     let times = harness::interleaved(
         ROUNDS,
         1,
-        || {
-            let mut key = [0; 32];
-            raw.hash_password_into(b"correct horse battery staple", &[5; 16], &mut key).expect("it derives");
-            black_box(key);
-        },
-        || {
-            black_box(runtime.block_on(passphrase.unlock(&record, &context)).expect("it derives"));
-        },
+        [
+            &mut || {
+                let mut key = [0; 32];
+                raw.hash_password_into(b"correct horse battery staple", &[5; 16], &mut key)
+                    .expect("it derives");
+                black_box(key);
+            },
+            &mut || {
+                black_box(runtime.block_on(passphrase.unlock(&record, &context)).expect("it derives"));
+            },
+        ],
     );
     harness::report("argon2id, 64 MiB, t=3, p=4", times, None);
 }

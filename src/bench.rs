@@ -39,6 +39,15 @@ impl Sealer {
         Credential::new(CredentialType::token()).with_field("access_token", value)
     }
 
+    /// Draws a nonce, as every seal does.
+    ///
+    /// # Errors
+    ///
+    /// `Provider` if the random generator fails.
+    pub fn draw_nonce() -> Result<impl Sized> {
+        Nonce::draw()
+    }
+
     /// Draws a nonce and seals to text, as a put does.
     ///
     /// # Errors

@@ -9,33 +9,39 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Runs `floor` and `ours` in turn, `rounds` rounds of `calls` calls each, and gives the median time of one call of
-/// each.
-pub fn interleaved(
+/// A kind of call that is measured: how long so many of them take.
+pub trait Measured {
+    fn time(&mut self, calls: u32) -> Duration;
+}
+
+impl<F: FnMut()> Measured for F {
+    fn time(&mut self, calls: u32) -> Duration {
+        let start = Instant::now();
+        for _ in 0..calls {
+            self();
+        }
+        start.elapsed()
+    }
+}
+
+/// Makes the calls of each kind in turn, `rounds` rounds of `calls` calls each, and gives the median time of one call of
+/// each kind.
+pub fn interleaved<const KINDS: usize>(
     rounds: usize,
     calls: u32,
-    mut floor: impl FnMut(),
-    mut ours: impl FnMut(),
-) -> [Duration; 2] {
-    let mut times = [Vec::new(), Vec::new()];
+    mut kinds: [&mut dyn Measured; KINDS],
+) -> [Duration; KINDS] {
+    let mut times = [const { Vec::new() }; KINDS];
     // The first round warms up.
     for round in 0..=rounds {
-        let took = [time(calls, &mut floor), time(calls, &mut ours)];
-        if round > 0 {
-            for (times, took) in times.iter_mut().zip(took) {
+        for (kind, times) in kinds.iter_mut().zip(&mut times) {
+            let took = kind.time(calls);
+            if round > 0 {
                 times.push(took / calls);
             }
         }
     }
     times.map(median)
-}
-
-fn time(calls: u32, work: &mut impl FnMut()) -> Duration {
-    let start = Instant::now();
-    for _ in 0..calls {
-        work();
-    }
-    start.elapsed()
 }
 
 /// Prints what was measured against its floor, and whether the ratio stays within its limit; gives whether it does.
@@ -49,6 +55,11 @@ pub fn report(what: &str, [floor, ours]: [Duration; 2], limit: Option<f64>) -> b
     };
     println!("{what:<44} {floor:>12.2?} {ours:>12.2?} {ratio:>7.2} × {verdict}");
     within
+}
+
+/// Prints what a part of the work costs by itself, against the same floor.
+pub fn report_part(what: &str, floor: Duration, part: Duration) {
+    report(&format!("  of it {what}"), [floor, part], None);
 }
 
 /// The heading of the lines that [`report`] prints.
