@@ -171,8 +171,13 @@ impl Credential {
     /// 770,036 bytes for all names and values with 6 bytes more for each field.
     #[must_use]
     pub fn with_field(mut self, name: impl Into<String>, value: impl Into<SecretText>) -> Self {
-        self.fields.insert(name.into(), value.into());
+        self.set_field(name.into(), value.into());
         self
+    }
+
+    /// Sets the field `name`, in place of one of that name.
+    pub(crate) fn set_field(&mut self, name: String, value: SecretText) {
+        self.fields.insert(name, value);
     }
 
     /// The same credential with the fields of a JSON object of strings, read by way of wiped memory alone; `json` is the

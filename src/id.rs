@@ -108,6 +108,14 @@ impl DataKeyId {
         &self.0
     }
 
+    /// Whether `text` is the one text of this id.
+    pub(crate) fn is_spelled(&self, text: &str) -> bool {
+        if self.is_legacy() {
+            return text == "v1";
+        }
+        Uuid::from_bytes(self.0).as_hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text
+    }
+
     /// Whether this is the [legacy key](Self::LEGACY).
     #[must_use]
     pub fn is_legacy(&self) -> bool {
@@ -123,9 +131,7 @@ impl FromStr for DataKeyId {
     fn from_str(text: &str) -> Result<Self> {
         let id = match text {
             "v1" => Some(Self::LEGACY),
-            _ => {
-                Uuid::try_parse(text).ok().map(|id| Self(id.into_bytes())).filter(|id| id.to_string() == text)
-            }
+            _ => Uuid::try_parse(text).ok().map(|id| Self(id.into_bytes())).filter(|id| id.is_spelled(text)),
         };
         id.ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "data key id is neither `v1` nor a UUID in lower case")

@@ -40,7 +40,7 @@ impl KeyCheck {
 /// What a key check is a MAC of; a master key has no organization.
 fn key_check_text(vault: VaultId, key: &[u8; 16], organization: Option<OrganizationId>) -> Vec<u8> {
     let organization = organization.as_ref().map_or(&[][..], |id| id.as_bytes());
-    pae(&[b"credvault/v1/key-check", vault.as_bytes(), key, organization])
+    pae([b"credvault/v1/key-check", vault.as_bytes(), key, organization])
 }
 
 /// A master key: wraps data keys, never touches a row.

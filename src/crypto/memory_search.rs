@@ -1,7 +1,8 @@
-//! For tests: how often a secret stands in this process's memory, by reading all of it.
+//! For tests: how often a secret stands in this process's memory, by reading all of it, and how deep its stack is used.
 #![expect(clippy::unwrap_used, reason = "a test that can't read memory fails")]
 
 use std::fs::{File, read_to_string};
+use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 
 use memchr::memmem;
@@ -67,4 +68,29 @@ impl Needle {
         }
         count
     }
+}
+
+/// The bytes of stack below its caller's frame that `work` writes to.
+pub(crate) fn stack_taken<T>(work: impl FnOnce() -> T) -> usize {
+    const LOOKED_AT: usize = 256 * 1024;
+    const PAINT: u8 = 0xa5;
+
+    #[inline(never)]
+    fn paint() {
+        black_box(&mut [PAINT; LOOKED_AT]);
+    }
+
+    #[inline(never)]
+    fn out_of_line<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+
+    let memory = File::open("/proc/self/mem").unwrap();
+    let mut stack = vec![0; LOOKED_AT];
+    let here = 0_u8;
+    let end = (&raw const here).addr() - LOOKED_AT;
+    paint();
+    black_box(out_of_line(work));
+    memory.read_exact_at(&mut stack, end as u64).unwrap();
+    stack.iter().position(|&byte| byte != PAINT).map_or(0, |untouched| LOOKED_AT - untouched)
 }

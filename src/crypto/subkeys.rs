@@ -49,10 +49,11 @@ impl Purpose {
 /// ```text
 /// u64le count | count × (u64le length, bytes)
 /// ```
-pub(crate) fn pae(parts: &[&[u8]]) -> Vec<u8> {
+#[inline]
+pub(crate) fn pae<const PARTS: usize>(parts: [&[u8]; PARTS]) -> Vec<u8> {
     let bytes: usize = parts.iter().map(|part| part.len() + 8).sum();
     let mut encoded = Vec::with_capacity(8 + bytes);
-    encoded.extend_from_slice(&(parts.len() as u64).to_le_bytes());
+    encoded.extend_from_slice(&(PARTS as u64).to_le_bytes());
     for part in parts {
         encoded.extend_from_slice(&(part.len() as u64).to_le_bytes());
         encoded.extend_from_slice(part);
@@ -109,7 +110,7 @@ impl Subkeys {
 
 /// What the subkeys of a key are bound to.
 fn info(purpose: Purpose, id: &[u8; 16]) -> Vec<u8> {
-    pae(&[b"credvault/v1/subkeys", &[purpose.suite(), purpose.object()], id])
+    pae([b"credvault/v1/subkeys", &[purpose.suite(), purpose.object()], id])
 }
 
 /// HKDF-SHA-256 (RFC 5869) without salt: three keys of 32 bytes.
@@ -162,9 +163,9 @@ pub(crate) mod tests {
 
     #[test]
     fn lists_of_parts_never_share_an_encoding() {
-        assert_ne!(pae(&[b"ab", b"c"]), pae(&[b"a", b"bc"]));
-        assert_ne!(pae(&[]), pae(&[b""]));
+        assert_ne!(pae([b"ab", b"c"]), pae([b"a", b"bc"]));
+        assert_ne!(pae([]), pae([b""]));
         // PASETO's own examples.
-        assert_eq!(pae(&[b"test"]), *b"\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0test");
+        assert_eq!(pae([b"test"]), *b"\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0test");
     }
 }

@@ -3,9 +3,13 @@
 //!
 //! The one file that names `aes_gcm`.
 
-use aes_gcm::aead::consts::U12;
+use aes_gcm::aead::consts::{U1, U12, U16};
+use aes_gcm::aead::inout::InOut;
 use aes_gcm::aes::Aes256Enc;
-use aes_gcm::aes::cipher::{Array, BlockCipherEncrypt};
+use aes_gcm::aes::cipher::{
+    Array, Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser,
+    ParBlocksSizeUser, typenum::Unsigned,
+};
 use aes_gcm::{AeadInOut, AesGcm, KeyInit};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -21,7 +25,54 @@ pub(crate) const GCM_NONCE_BYTES: usize = 12;
 pub(crate) const TAG_BYTES: usize = 16;
 
 /// GCM only ever encrypts blocks, so the schedule for decrypting them is never made.
-type Aes256Gcm = AesGcm<Aes256Enc, U12>;
+type Aes256Gcm<'k> = AesGcm<Narrow<'k>, U12>;
+
+/// The most blocks that a backend may take at once: wider ones have kilobytes of them on the stack, all of which is
+/// wiped after each message, and messages here have a dozen blocks.
+const WIDEST: usize = 8;
+
+/// AES-256 by backends that take few blocks at once, under a schedule that stays where it is.
+struct Narrow<'k>(&'k Aes256Enc);
+
+impl BlockSizeUser for Narrow<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncrypt for Narrow<'_> {
+    #[inline]
+    fn encrypt_with_backend(&self, f: impl BlockCipherEncClosure<BlockSize = U16>) {
+        self.0.encrypt_with_backend(Single(f));
+    }
+}
+
+/// What a mode of operation does, given a backend for one block; the backend, as such a one.
+struct Single<T>(T);
+
+impl<T> BlockSizeUser for Single<T> {
+    type BlockSize = U16;
+}
+
+impl<F: BlockCipherEncClosure<BlockSize = U16>> BlockCipherEncClosure for Single<F> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        if B::ParBlocksSize::USIZE > WIDEST {
+            self.0.call(&Single(backend));
+        } else {
+            self.0.call(backend);
+        }
+    }
+}
+
+impl<T> ParBlocksSizeUser for Single<T> {
+    type ParBlocksSize = U1;
+}
+
+impl<B: BlockCipherEncBackend<BlockSize = U16>> BlockCipherEncBackend for Single<&B> {
+    #[inline(always)]
+    fn encrypt_block(&self, block: InOut<'_, '_, Block<Self>>) {
+        self.0.encrypt_block(block);
+    }
+}
 
 /// A message that does not authenticate, or, when sealing, one beyond AES-GCM's 64 GiB.
 #[derive(Debug)]
@@ -52,9 +103,9 @@ impl XaesKey {
         associated_data: &[u8],
         buffer: &mut [u8],
     ) -> Result<[u8; TAG_BYTES], Refused> {
-        let (cipher, nonce) = self.message_cipher(nonce);
-        cipher
-            .encrypt_inout_detached(&nonce.into(), associated_data, buffer.into())
+        let schedule = self.message_schedule(nonce);
+        Aes256Gcm::from(Narrow(&schedule))
+            .encrypt_inout_detached(&gcm_nonce(nonce).into(), associated_data, buffer.into())
             .map(|tag| tag.0)
             .map_err(|_| Refused)
     }
@@ -67,52 +118,54 @@ impl XaesKey {
         buffer: &mut [u8],
         tag: &[u8; TAG_BYTES],
     ) -> Result<(), Refused> {
-        let (cipher, nonce) = self.message_cipher(nonce);
-        cipher
-            .decrypt_inout_detached(&nonce.into(), associated_data, buffer.into(), tag.into())
+        let schedule = self.message_schedule(nonce);
+        Aes256Gcm::from(Narrow(&schedule))
+            .decrypt_inout_detached(&gcm_nonce(nonce).into(), associated_data, buffer.into(), tag.into())
             .map_err(|_| Refused)
     }
 
-    /// AES-256-GCM under the key of this message, and the nonce that is left for it.
-    fn message_cipher(&self, nonce: &[u8; NONCE_BYTES]) -> (Aes256Gcm, [u8; GCM_NONCE_BYTES]) {
+    /// The schedule of the key of a message; the cipher borrows it, since one that moves leaves a copy behind.
+    fn message_schedule(&self, nonce: &[u8; NONCE_BYTES]) -> Aes256Enc {
         let mut key = self.message_key(nonce);
-        let cipher = Aes256Gcm::new((&*key).into());
-        key.zeroize();
-        let mut gcm_nonce = [0; GCM_NONCE_BYTES];
-        gcm_nonce.copy_from_slice(&nonce[GCM_NONCE_BYTES..]);
-        (cipher, gcm_nonce)
+        let schedule = Aes256Enc::new((&key).into());
+        // As a slice it is wiped at once, as an array byte by byte.
+        key.as_mut_slice().zeroize();
+        schedule
     }
 
-    /// The key of a message: CMAC of two blocks, each one block of AES since K1 completes it.
+    /// The key of a message, which the caller wipes: CMAC of two blocks, each one block of AES since K1 completes it.
     ///
     /// ```text
     /// 00 | counter 01, 02 | 'X' | 00 | first 12 bytes of the nonce
     /// ```
-    fn message_key(&self, nonce: &[u8; NONCE_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
-        let mut blocks = [1, 2].map(|counter| {
-            let mut block = [0, counter, b'X', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    fn message_key(&self, nonce: &[u8; NONCE_BYTES]) -> [u8; KEY_BYTES] {
+        let mut key = [0; KEY_BYTES];
+        for (block, counter) in key.as_chunks_mut::<16>().0.iter_mut().zip(1..) {
+            block[1..3].copy_from_slice(&[counter, b'X']);
             block[4..].copy_from_slice(&nonce[..12]);
             for (byte, k1) in block.iter_mut().zip(self.k1.iter()) {
                 *byte ^= k1;
             }
-            Array::from(block)
-        });
-        self.cipher.encrypt_blocks(&mut blocks);
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        for (half, block) in key.chunks_exact_mut(16).zip(&mut blocks) {
-            half.copy_from_slice(&block.0);
-            block.0.zeroize();
         }
+        // In place: blocks of their own would have to be wiped, too.
+        Narrow(&self.cipher).encrypt_blocks(Array::cast_slice_from_core_mut(key.as_chunks_mut::<16>().0));
         key
     }
 }
 
+/// The nonce that is left for AES-256-GCM.
+fn gcm_nonce(nonce: &[u8; NONCE_BYTES]) -> [u8; GCM_NONCE_BYTES] {
+    let mut left = [0; GCM_NONCE_BYTES];
+    left.copy_from_slice(&nonce[GCM_NONCE_BYTES..]);
+    left
+}
+
 /// A key of plain AES-256-GCM, for what others have sealed; nothing is sealed with it.
-pub(crate) struct GcmKey(Aes256Gcm);
+pub(crate) struct GcmKey(Aes256Enc);
 
 impl GcmKey {
     pub(crate) fn new(key: &[u8; KEY_BYTES]) -> Self {
-        Self(Aes256Gcm::new(key.into()))
+        Self(Aes256Enc::new(key.into()))
     }
 
     /// Decrypts `buffer` in place, after its tag was found right; else leaves it.
@@ -123,7 +176,7 @@ impl GcmKey {
         buffer: &mut [u8],
         tag: &[u8; TAG_BYTES],
     ) -> Result<(), Refused> {
-        self.0
+        Aes256Gcm::from(Narrow(&self.0))
             .decrypt_inout_detached(nonce.into(), associated_data, buffer.into(), tag.into())
             .map_err(|_| Refused)
     }
@@ -133,7 +186,7 @@ impl GcmKey {
 const _: () = {
     const fn wiped_when_dropped<T: ZeroizeOnDrop>() {}
     wiped_when_dropped::<Aes256Enc>();
-    wiped_when_dropped::<Aes256Gcm>();
+    wiped_when_dropped::<AesGcm<Aes256Enc, U12>>();
 };
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ const VECTORS: &str = include_str!("../../tests/vectors/xaes_vectors.json");
 
 /// The key of one message, which nothing but a test may ask for.
 pub(crate) fn message_key(key: &XaesKey, nonce: &[u8; NONCE_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
-    key.message_key(nonce)
+    Zeroizing::new(key.message_key(nonce))
 }
 
 fn vectors() -> Value {
@@ -31,8 +31,8 @@ fn every_vector_of_c2sp_holds() {
         let key = XaesKey::new(&[bytes; KEY_BYTES]);
         let nonce: [u8; NONCE_BYTES] = text("nonce_ascii").as_bytes().try_into().unwrap();
         assert_eq!(hex(&*key.k1), text("k1"));
-        assert_eq!(hex(&*key.message_key(&nonce)), text("derived_key"));
-        assert_eq!(hex(&key.message_cipher(&nonce).1), text("gcm_nonce"));
+        assert_eq!(hex(&key.message_key(&nonce)), text("derived_key"));
+        assert_eq!(hex(&gcm_nonce(&nonce)), text("gcm_nonce"));
 
         let aad = text("aad_ascii").as_bytes();
         let mut buffer = text("plaintext_ascii").as_bytes().to_vec();

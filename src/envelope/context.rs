@@ -19,7 +19,7 @@ pub(crate) struct RowContext<'a> {
 
 impl RowContext<'_> {
     pub(super) fn associated_data(&self, header: &Header) -> Vec<u8> {
-        pae(&[
+        pae([
             b"credvault/v1/row",
             header.as_bytes(),
             COLUMN,
@@ -41,7 +41,7 @@ pub(crate) struct WrapContext {
 
 impl WrapContext {
     pub(super) fn associated_data(&self, header: &Header) -> Vec<u8> {
-        pae(&[
+        pae([
             b"credvault/v1/data-key",
             header.as_bytes(),
             self.vault.as_bytes(),

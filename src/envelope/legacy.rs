@@ -1,5 +1,7 @@
 //! Values of the service that used the table before: they open, nothing is sealed like them.
 
+use secrecy::ExposeSecretMut;
+
 use super::text::{self, malformed};
 use crate::clock::Timestamp;
 use crate::credential::{Credential, CredentialType};
@@ -29,7 +31,7 @@ pub(super) fn open(
         ));
     }
     let mut value = text::decode_legacy(stored)?;
-    let (nonce, rest) = value.split_first_chunk_mut().ok_or_else(cut_short)?;
+    let (nonce, rest) = value.expose_secret_mut().split_first_chunk_mut().ok_or_else(cut_short)?;
     let (plaintext, tag) = rest.split_last_chunk_mut().ok_or_else(cut_short)?;
     key.open(nonce, b"", plaintext, tag)
         .map_err(|_| Error::new(ErrorKind::Tampered, "it does not authenticate under the legacy key"))?;

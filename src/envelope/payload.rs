@@ -72,24 +72,29 @@ impl<'a> Payload<'a> {
         self.padded_bytes
     }
 
-    /// Appends the payload to `buffer`, which has room for it: growing would leave a copy behind.
-    pub(super) fn write_to(&self, buffer: &mut Vec<u8>) {
-        let end = buffer.len() + self.padded_bytes;
-        debug_assert!(buffer.capacity() >= end);
-        buffer.push(VERSION);
-        buffer.push(u8::from(self.expiry.is_some()));
-        let microseconds = self.expiry.map_or(0, Timestamp::as_microseconds);
-        buffer.extend_from_slice(&microseconds.to_be_bytes());
+    /// Writes the payload to `buffer`, which has its size and holds zeros.
+    pub(super) fn write_to(&self, buffer: &mut [u8]) {
+        debug_assert_eq!(buffer.len(), self.padded_bytes);
+        let flags = [VERSION, u8::from(self.expiry.is_some())];
+        let rest = write(buffer, &flags);
+        let rest = write(rest, &self.expiry.map_or(0, Timestamp::as_microseconds).to_be_bytes());
         // All that is counted here fits: `of` has compared it with the limits.
-        buffer.extend_from_slice(&(self.credential.fields().len() as u16).to_be_bytes());
+        let mut rest = write(rest, &(self.credential.fields().len() as u16).to_be_bytes());
         for (name, value) in self.credential.fields() {
-            buffer.extend_from_slice(&(name.len() as u16).to_be_bytes());
-            buffer.extend_from_slice(name.as_bytes());
-            buffer.extend_from_slice(&(value.len() as u32).to_be_bytes());
-            buffer.extend_from_slice(value.expose_secret().as_bytes());
+            rest = write(rest, &(name.len() as u16).to_be_bytes());
+            rest = write(rest, name.as_bytes());
+            rest = write(rest, &(value.len() as u32).to_be_bytes());
+            rest = write(rest, value.expose_secret().as_bytes());
         }
-        buffer.resize(end, 0);
     }
+}
+
+/// Writes `bytes` to the beginning of `buffer`, and gives the rest of it.
+#[inline(always)]
+fn write<'b>(buffer: &'b mut [u8], bytes: &[u8]) -> &'b mut [u8] {
+    let (to, rest) = buffer.split_at_mut(bytes.len());
+    to.copy_from_slice(bytes);
+    rest
 }
 
 /// The credential in a payload.
@@ -98,12 +103,10 @@ impl<'a> Payload<'a> {
 ///
 /// `Malformed` unless it is exactly what [`Payload::write_to`] writes.
 pub(super) fn decode(payload: &[u8], credential_type: CredentialType) -> Result<Credential> {
-    let mut fields = Vec::new();
-    let expiry = walk(payload, |name, value| {
-        fields.push((name, SecretText::copy_of(value)));
-    })?;
-    let credential = Credential::new(credential_type).with_expiry(expiry.map(Timestamp::to_offset_date_time));
-    Ok(fields.into_iter().fold(credential, |credential, (name, value)| credential.with_field(name, value)))
+    let mut credential = Credential::new(credential_type);
+    let expiry =
+        walk(payload, |name, value| credential.set_field(name.to_owned(), SecretText::copy_of(value)))?;
+    Ok(credential.with_expiry(expiry.map(Timestamp::to_offset_date_time)))
 }
 
 /// Refuses what [`decode`] refuses, without making a credential of it.

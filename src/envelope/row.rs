@@ -1,6 +1,6 @@
 //! Credential rows: seal, open, re-encrypt.
 
-use zeroize::Zeroizing;
+use secrecy::{ExposeSecret, ExposeSecretMut, SecretSlice};
 
 use super::context::RowContext;
 use super::header::{HEADER_BYTES, Header};
@@ -11,7 +11,7 @@ use super::text::{self, looks_like_legacy, malformed};
 use crate::clock::Timestamp;
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::key::{OpeningKey, RowCipher, SealingKey};
-use crate::crypto::memory::with_wiped_stack;
+use crate::crypto::memory::{wiped_zeros, with_wiped_stack};
 use crate::crypto::subkeys::Purpose;
 use crate::crypto::xaes::{TAG_BYTES, XaesKey};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,11 +30,8 @@ pub(crate) fn seal_credential(
 ) -> Result<String> {
     with_wiped_stack(|| {
         let payload = Payload::of(credential)?;
-        let bytes = HEADER_BYTES + payload.padded_bytes() + TAG_BYTES;
-        let mut row = Zeroizing::new(Vec::with_capacity(bytes));
-        row.resize(HEADER_BYTES, 0);
-        payload.write_to(&mut row);
-        row.resize(bytes, 0);
+        let mut row = wiped_zeros(HEADER_BYTES + payload.padded_bytes() + TAG_BYTES);
+        payload.write_to(parts(row.expose_secret_mut())?.payload);
         seal_in_place(key, nonce, context, row)
     })
     .map_err(|error| of_row(context, error))
@@ -56,7 +53,7 @@ pub(crate) fn open_credential(
     with_wiped_stack(|| match key.cipher() {
         RowCipher::Cv1(cipher) => {
             let mut row = opened(cipher, key.id(), context, stored)?;
-            payload::decode(parts(&mut row)?.payload, credential_type())
+            payload::decode(parts(row.expose_secret_mut())?.payload, credential_type())
         }
         RowCipher::Legacy(cipher) => legacy::open(cipher, stored, credential_type(), column_expiry),
     })
@@ -83,7 +80,7 @@ pub(crate) fn reencrypt(
     with_wiped_stack(|| {
         // The payload is sealed again where it was opened: the same bytes, so the same bucket.
         let mut row = opened(cipher, from.id(), context, stored)?;
-        payload::validate(parts(&mut row)?.payload)?;
+        payload::validate(parts(row.expose_secret_mut())?.payload)?;
         seal_in_place(to, nonce, context, row)
     })
     .map_err(|error| of_row(context, error))
@@ -104,11 +101,7 @@ pub(crate) fn key_of(stored: &str, key_id_column: &str) -> Result<DataKeyId> {
         return Err(column_differs());
     }
     let id = DataKeyId::from_bytes(text::key_id(stored, Purpose::Row)?);
-    if key_id_column.parse::<DataKeyId>().is_ok_and(|column| column == id) {
-        Ok(id)
-    } else {
-        Err(column_differs())
-    }
+    if id.is_spelled(key_id_column) { Ok(id) } else { Err(column_differs()) }
 }
 
 /// The id of the key that a stored text's first 31 characters name; `None` if they name none.
@@ -142,12 +135,12 @@ fn opened(
     key_id: DataKeyId,
     context: &RowContext<'_>,
     stored: &str,
-) -> Result<Zeroizing<Vec<u8>>> {
+) -> Result<SecretSlice<u8>> {
     if !stored.starts_with(text::PREFIX) {
         return Err(not_cv1(stored));
     }
     let mut row = text::decode(stored, Purpose::Row)?;
-    let Parts { header, payload, tag } = parts(&mut row)?;
+    let Parts { header, payload, tag } = parts(row.expose_secret_mut())?;
     let header = Header::from_bytes(*header);
     let sealed_by = DataKeyId::from_bytes(header.key_id());
     if sealed_by != key_id {
@@ -170,18 +163,16 @@ fn seal_in_place(
     key: &SealingKey,
     nonce: Nonce,
     context: &RowContext<'_>,
-    mut row: Zeroizing<Vec<u8>>,
+    mut row: SecretSlice<u8>,
 ) -> Result<String> {
     let sealed = Header::new(Purpose::Row, key.id().as_bytes(), nonce);
-    let Parts { header, payload, tag } = parts(&mut row)?;
+    let Parts { header, payload, tag } = parts(row.expose_secret_mut())?;
     *header = *sealed.as_bytes();
     *tag = key
         .cipher()
         .seal(&sealed.nonce(), &context.associated_data(&sealed), payload)
         .map_err(|_| Error::new(ErrorKind::InvalidInput, "the credential is too large to seal"))?;
-    // Only ciphertext is left: no need to wipe it.
-    let row = std::mem::take(&mut *row);
-    Ok(text::encode(&row))
+    Ok(text::encode(row.expose_secret()))
 }
 
 /// Why a value without the prefix can't be a row of a data key.

@@ -1,10 +1,11 @@
 //! The text form: `cv1.` and canonical base64url without padding.
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use zeroize::Zeroizing;
+use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeSliceError, Engine};
+use secrecy::{ExposeSecret, ExposeSecretMut, SecretSlice};
 
 use super::header::{HEADER_BYTES, KEY_ID_END, require_supported};
+use crate::crypto::memory::wiped_zeros;
 use crate::crypto::subkeys::{MAC_BYTES, Purpose};
 use crate::crypto::xaes::TAG_BYTES;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +16,13 @@ pub(super) const PREFIX: &str = "cv1.";
 /// The longest text that is read, in bytes: the format's bound, so that a hostile row can't make a reader take
 /// more memory. The largest payload is chosen to stay within it.
 pub(super) const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// By the processor's vector instructions, where it has some that the crate knows.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+static URL_SAFE_NO_PAD: std::sync::LazyLock<base64::engine::Simd> =
+    std::sync::LazyLock::new(|| base64::engine::Simd::url_safe(base64::engine::general_purpose::NO_PAD));
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Characters that are looked at to tell a legacy value from no value of any kind, at most.
 const SAMPLE_CHARS: usize = 64;
@@ -28,12 +36,17 @@ pub(super) const fn commitment_bytes(purpose: Purpose) -> usize {
 }
 
 /// The text of a sealed value.
+#[expect(
+    clippy::expect_used,
+    reason = "four characters of ASCII stand for three bytes, and there is room for all"
+)]
 pub(super) fn encode(sealed: &[u8]) -> String {
-    let chars = base64::encoded_len(sealed.len(), false).unwrap_or_default();
-    let mut text = String::with_capacity(PREFIX.len() + chars);
-    text.push_str(PREFIX);
-    URL_SAFE_NO_PAD.encode_string(sealed, &mut text);
-    text
+    let bytes = PREFIX.len() + (sealed.len() * 4).div_ceil(3);
+    let mut text = Vec::with_capacity(bytes);
+    text.extend_from_slice(PREFIX.as_bytes());
+    text.resize(bytes, 0);
+    URL_SAFE_NO_PAD.encode_slice(sealed, &mut text[PREFIX.len()..]).expect("there is room");
+    String::from_utf8(text).expect("it is ASCII")
 }
 
 /// The bytes of a stored text, in memory that is wiped when dropped, since they are opened in place.
@@ -41,10 +54,11 @@ pub(super) fn encode(sealed: &[u8]) -> String {
 /// # Errors
 ///
 /// `Malformed` if the text is not canonical or too short; `Unsupported` for another header.
-pub(super) fn decode(text: &str, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>> {
+pub(super) fn decode(text: &str, purpose: Purpose) -> Result<SecretSlice<u8>> {
     let body = body_of(text, purpose)?;
-    let sealed = decode_exactly(&URL_SAFE_NO_PAD, body, body.len() / 4 * 3 + body.len() % 4 * 3 / 4)?;
-    require_supported(&sealed, purpose)?;
+    let bytes = body.len() / 4 * 3 + body.len() % 4 * 3 / 4;
+    let sealed = decode_exactly(bytes, |to| URL_SAFE_NO_PAD.decode_slice(body, to))?;
+    require_supported(sealed.expose_secret(), purpose)?;
     Ok(sealed)
 }
 
@@ -53,12 +67,13 @@ pub(super) fn decode(text: &str, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>>
 /// # Errors
 ///
 /// `Malformed` if the text is not canonical or too long.
-pub(super) fn decode_legacy(text: &str) -> Result<Zeroizing<Vec<u8>>> {
+pub(super) fn decode_legacy(text: &str) -> Result<SecretSlice<u8>> {
     if text.len() > MAX_TEXT_BYTES {
         return Err(malformed("the stored legacy value is longer than 1 MiB"));
     }
     let padding = text.bytes().rev().take(2).take_while(|&c| c == b'=').count();
-    decode_exactly(&STANDARD, text, (text.len() / 4 * 3).saturating_sub(padding))
+    let bytes = (text.len() / 4 * 3).saturating_sub(padding);
+    decode_exactly(bytes, |to| STANDARD.decode_slice(text, to))
 }
 
 /// The 16 bytes of the key id in the header, read from the text's first characters only.
@@ -112,10 +127,13 @@ fn body_of(text: &str, purpose: Purpose) -> Result<&str> {
     Ok(body)
 }
 
-/// Decodes into memory of exactly the size that a canonical text of this length has.
-fn decode_exactly(engine: &impl Engine, text: &str, bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
-    let mut decoded = Zeroizing::new(vec![0; bytes]);
-    match engine.decode_slice(text, &mut decoded) {
+/// What `decode` writes to memory of exactly the size that a canonical text of this length has.
+fn decode_exactly(
+    bytes: usize,
+    decode: impl FnOnce(&mut [u8]) -> std::result::Result<usize, DecodeSliceError>,
+) -> Result<SecretSlice<u8>> {
+    let mut decoded = wiped_zeros(bytes);
+    match decode(decoded.expose_secret_mut()) {
         Ok(count) if count == bytes => Ok(decoded),
         _ => Err(not_canonical()),
     }

@@ -1,5 +1,6 @@
 //! Wrapped data keys: sealed by a master key, and committed to it.
 
+use secrecy::ExposeSecretMut;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -86,7 +87,8 @@ pub(super) fn wrap_bytes(
 
 fn unwrap_bytes(master: &MasterKey, context: &WrapContext, stored: &str) -> Result<KeyBytes> {
     let mut wrapped = text::decode(stored, Purpose::DataKey)?;
-    let (header, commitment, key, tag) = split(&mut wrapped).ok_or_else(|| malformed("it is cut short"))?;
+    let (header, commitment, key, tag) =
+        split(wrapped.expose_secret_mut()).ok_or_else(|| malformed("it is cut short"))?;
     let header = Header::from_bytes(*header);
     let wrapped_by = MasterKeyId::from(Uuid::from_bytes(header.key_id()));
     if wrapped_by != master.id() {

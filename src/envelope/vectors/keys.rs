@@ -1,5 +1,7 @@
 //! Subkeys, key checks and wrapped keys.
 
+use secrecy::ExposeSecret;
+
 use super::*;
 use crate::crypto::key::KeyCheck;
 use crate::crypto::subkeys::Purpose;
@@ -63,7 +65,7 @@ fn every_wrapped_key_unwraps_and_is_wrapped_to_its_text() {
 /// The nonce of a wrapped key, which the vectors name by its text only.
 fn nonce_of(stored: &str) -> Nonce {
     let wrapped = text_form::decode(stored, Purpose::DataKey).unwrap();
-    Nonce::chosen(wrapped[20..44].try_into().unwrap())
+    Nonce::chosen(wrapped.expose_secret()[20..44].try_into().unwrap())
 }
 
 #[test]
