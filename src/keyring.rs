@@ -102,7 +102,8 @@ impl Keyring {
             let row = row.ok_or_else(|| unavailable(id, "is not in this vault"))?;
             Ok(Held::new(self.unwrap(On::Pool, &row).await?.into_opening()))
         };
-        self.opening.get_or_insert_async(&id, load).await.map(|held| held.key)
+        // Boxed, so that a call that finds its key does not carry the room for this along.
+        Box::pin(self.opening.get_or_insert_async(&id, load)).await.map(|held| held.key)
     }
 
     /// The active key of the organization's scope, as far as this keyring knows.

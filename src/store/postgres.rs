@@ -52,12 +52,12 @@ mod sql {
         ($from:expr, $where:expr) => {
             concat!(
                 "SELECT page.*
-                   FROM (SELECT c.integration_id, i.organization_id, i.connector_type, ",
-                credential_columns!(),
-                ",
+                   FROM (SELECT c.integration_id, i.organization_id, i.connector_type,
                                 sum(octet_length(c.credential_data_encrypted))
                                     OVER (ORDER BY c.integration_id ROWS UNBOUNDED PRECEDING)
-                                    - octet_length(c.credential_data_encrypted) AS bytes_before
+                                    - octet_length(c.credential_data_encrypted) AS bytes_before, ",
+                credential_columns!(),
+                "
                            FROM ",
                 $from,
                 "

@@ -50,12 +50,12 @@ mod sql {
         ($from:expr, $where:expr) => {
             concat!(
                 "SELECT page.*
-                   FROM (SELECT c.rowid AS cursor, c.integration_id, i.organization_id, i.connector_type, ",
-                credential_columns!(),
-                ",
+                   FROM (SELECT c.rowid AS cursor, c.integration_id, i.organization_id, i.connector_type,
                                 sum(octet_length(c.credential_data_encrypted))
                                     OVER (ORDER BY c.rowid ROWS UNBOUNDED PRECEDING)
-                                    - octet_length(c.credential_data_encrypted) AS bytes_before
+                                    - octet_length(c.credential_data_encrypted) AS bytes_before, ",
+                credential_columns!(),
+                "
                            FROM ",
                 $from,
                 "

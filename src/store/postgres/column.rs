@@ -38,8 +38,9 @@ impl Type<Postgres> for Text {
         <String as Type<Postgres>>::type_info()
     }
 
+    /// By the object ids of `text` and `varchar` first: sqlx's own list, with a type by name in it, is made anew each time.
     fn compatible(ty: &PgTypeInfo) -> bool {
-        <String as Type<Postgres>>::compatible(ty)
+        matches!(ty.oid(), Some(Oid(25 | 1043))) || <String as Type<Postgres>>::compatible(ty)
     }
 }
 
