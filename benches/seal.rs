@@ -56,7 +56,7 @@ fn main() {
         );
         let limit = (bytes < 200).then_some(4.0);
         within &= harness::report(&format!("seal {name}"), [floor, ours], limit);
-        harness::report_part("the nonce from the system", floor, nonce);
+        harness::report("  of it the nonce from the system", [floor, nonce], None);
 
         let mut buffer = sealed.clone();
         let times = harness::interleaved(

@@ -9,7 +9,8 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// A kind of call that is measured: how long so many of them take.
+/// A kind of call that is measured: how long so many of them take. A trait, so that it is found once for them all and not
+/// at each call, which would count for calls of nanoseconds.
 pub trait Measured {
     fn time(&mut self, calls: u32) -> Duration;
 }
@@ -55,11 +56,6 @@ pub fn report(what: &str, [floor, ours]: [Duration; 2], limit: Option<f64>) -> b
     };
     println!("{what:<44} {floor:>12.2?} {ours:>12.2?} {ratio:>7.2} × {verdict}");
     within
-}
-
-/// Prints what a part of the work costs by itself, against the same floor.
-pub fn report_part(what: &str, floor: Duration, part: Duration) {
-    report(&format!("  of it {what}"), [floor, part], None);
 }
 
 /// The heading of the lines that [`report`] prints.
