@@ -58,6 +58,17 @@ pub fn report(what: &str, [floor, ours]: [Duration; 2], limit: Option<f64>) -> b
     within
 }
 
+/// Keeps this thread, and all threads and processes that it starts from now on, on one processor, where the system knows
+/// how and has as many.
+pub fn stay_on_processor(number: usize) {
+    #[cfg(target_os = "linux")]
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) || number == 0 {
+        let mut processors = rustix::thread::CpuSet::new();
+        processors.set(number);
+        rustix::thread::sched_setaffinity(None, &processors).expect("the processor is not this program's");
+    }
+}
+
 /// The heading of the lines that [`report`] prints.
 pub fn heading(title: &str) {
     println!("\n{title:<44} {:>12} {:>12} {:>9}", "floor", "credvault", "ratio");
