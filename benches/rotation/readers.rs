@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use credvault::Rotation;
+use tokio::sync::{mpsc, oneshot};
 
 use super::common::Dialect;
 use super::table::Table;
@@ -47,27 +48,57 @@ async fn p99(table: &Arc<Table>, meanwhile: impl Future<Output = ()>) -> Duratio
     times[times.len() * 99 / 100]
 }
 
+type Pace = Box<dyn FnOnce(Rotation) -> Rotation + Send>;
+
+/// A vault that rotates on a thread of its own, as another process does in production: what it computes keeps no reader
+/// from its turn.
+struct Rotator {
+    jobs: mpsc::UnboundedSender<(Pace, oneshot::Sender<Duration>)>,
+}
+
+impl Rotator {
+    fn start(table: &Arc<Table>, rows: u32) -> Self {
+        let (jobs, mut asked) = mpsc::unbounded_channel::<(Pace, oneshot::Sender<Duration>)>();
+        let table = Arc::clone(table);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            runtime.expect("no runtime").block_on(async move {
+                let vault = table.database.open_vault(&table.keys.spec("master.key")).await;
+                while let Some((pace, done)) = asked.recv().await {
+                    let took = rotate(pace(vault.rotation().force()), rows).await;
+                    done.send(took).expect("the bench ended");
+                }
+            });
+        });
+        Self { jobs }
+    }
+
+    /// How long a rotation of all rows takes at a pace.
+    async fn rotate(&self, pace: impl FnOnce(Rotation) -> Rotation + Send + 'static) -> Duration {
+        let (done, took) = oneshot::channel();
+        self.jobs.send((Box::new(pace), done)).expect("the rotator ended");
+        took.await.expect("the rotation failed")
+    }
+}
+
 pub(super) async fn run(rows: u32) -> bool {
     let table = Arc::new(Table::fill(Dialect::Postgres, rows).await);
     table.vacuum().await;
-    // Another process's, as it is in production: with a pool of its own.
-    let rotator = table.database.open_vault(&table.keys.spec("master.key")).await;
-    let free = {
-        let took = rotate(rotator.rotation().force(), rows).await;
-        f64::from(rows) / took.as_secs_f64()
-    };
+    let rotator = Rotator::start(&table, rows);
+    let free = f64::from(rows) / rotator.rotate(|rotation| rotation).await.as_secs_f64();
     let mut times = [const { Vec::new() }; 4];
     for _ in 0..3 {
         table.vacuum().await;
         times[0].push(p99(&table, tokio::time::sleep(IDLE)).await);
-        let runs: [Rotation; 3] = [
-            rotator.rotation().force(),
-            rotator.rotation().force().rows_per_second((free / 2.0) as u32).expect("that many"),
-            rotator.rotation().force().workers(2).expect("that many"),
+        let half = (free / 2.0) as u32;
+        let paces: [Pace; 3] = [
+            Box::new(|rotation| rotation),
+            Box::new(move |rotation| rotation.rows_per_second(half).expect("that many")),
+            Box::new(|rotation| rotation.workers(2).expect("that many")),
         ];
-        for (times, rotation) in times[1..].iter_mut().zip(runs) {
+        for (times, pace) in times[1..].iter_mut().zip(paces) {
             table.vacuum().await;
-            times.push(p99(&table, async { _ = rotate(rotation, rows).await }).await);
+            times.push(p99(&table, async { _ = rotator.rotate(pace).await }).await);
         }
     }
     let [idle, default, half, workers] = times.map(harness::median);
