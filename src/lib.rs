@@ -67,7 +67,7 @@
 //! provider/        where master keys come from: key file, variable, passphrase, a service of your own
 //! envelope/        the stored format: seal, open, wrap, unwrap; legacy values, which only open
 //! crypto/          XAES-256-GCM, argon2id, key types, subkeys, wiping
-//! id secret json credential clock error
+//! id secret json credential clock limit error
 //! ```
 //!
 //! # Features
@@ -104,6 +104,7 @@ mod error;
 mod id;
 mod json;
 mod keyring;
+mod limit;
 pub mod manual;
 pub mod provider;
 mod rotation;

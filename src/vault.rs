@@ -14,6 +14,7 @@ mod verify;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
@@ -22,6 +23,7 @@ use crate::credential::Summary;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId, VaultId};
 use crate::keyring::Keyring;
+use crate::limit::{self, within};
 use crate::provider::MasterKeyProvider;
 use crate::rotation::{Adoption, LegacySalt, Rewrap, Rotation, RunSummary, move_on, run_summaries};
 use crate::store::{Phase, Store};
@@ -74,6 +76,7 @@ struct Inner {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
+    call_limit: Duration,
 }
 
 impl Vault {
@@ -126,7 +129,8 @@ impl Vault {
         from: impl Into<OrganizationId>,
         to: impl Into<OrganizationId>,
     ) -> Result<()> {
-        transfer::transfer(self, integration.into(), from.into(), to.into()).await
+        let transfer = transfer::transfer(self, integration.into(), from.into(), to.into());
+        within(self.0.call_limit, transfer).await
     }
 
     /// The credentials that expire before a moment, soonest first, at most `limit`; nothing is opened.
@@ -138,7 +142,7 @@ impl Vault {
         let before = Timestamp::floor(before).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "the moment lies in the years 0001 to 9999 UTC")
         })?;
-        self.0.store.expiring(before, limit).await
+        within(self.0.call_limit, self.0.store.expiring(before, limit)).await
     }
 
     /// All credentials of all organizations, opened one after the other, for an export.
@@ -183,7 +187,7 @@ impl Vault {
     /// `Refused` before the legacy key is [adopted](Self::adoption), and after the cut-over; `Store` if the database
     /// fails.
     pub async fn re_encrypt_legacy_rows(&self) -> Result<bool> {
-        move_on(self.0.store.as_ref(), Phase::Observe, Phase::ReEncrypt).await
+        within(self.0.call_limit, move_on(self.0.store.as_ref(), Phase::Observe, Phase::ReEncrypt)).await
     }
 
     /// Lets the database refuse new legacy rows from now on: the phase cut-over. `false` if it does so already. The next
@@ -194,7 +198,7 @@ impl Vault {
     ///
     /// `Refused` before the phase [re-encrypt](Self::re_encrypt_legacy_rows); `Store` if the database fails.
     pub async fn cut_over_legacy_rows(&self) -> Result<bool> {
-        move_on(self.0.store.as_ref(), Phase::ReEncrypt, Phase::CutOver).await
+        within(self.0.call_limit, move_on(self.0.store.as_ref(), Phase::ReEncrypt, Phase::CutOver)).await
     }
 
     /// A check of every key and every row, or of a sample of them; nothing is written, and no secret shown.
@@ -216,7 +220,7 @@ impl Vault {
     ///
     /// `Store` if the database fails.
     pub async fn status(&self) -> Result<Status> {
-        status::status(self, Counting::Fast).await
+        within(limit::TABLE, status::status(self, Counting::Fast)).await
     }
 
     /// The same, with the rows counted exactly: by a scan with each row's scope, and with the key that its text names.
@@ -225,7 +229,7 @@ impl Vault {
     ///
     /// As [`status`](Self::status); `Malformed` if the table is full of garbage.
     pub async fn exact_status(&self) -> Result<Status> {
-        status::status(self, Counting::Exact).await
+        within(limit::TABLE, status::status(self, Counting::Exact)).await
     }
 
     /// The latest runs of rotations and rewraps, the last one first, at most `limit`.
@@ -234,16 +238,17 @@ impl Vault {
     ///
     /// `Store` if the database fails.
     pub async fn runs(&self, limit: u32) -> Result<Vec<RunSummary>> {
-        run_summaries(self.0.store.as_ref(), limit).await
+        within(self.0.call_limit, run_summaries(self.0.store.as_ref(), limit)).await
     }
 
     /// Closes the connections of the vault, for all its clones, before a process ends; a pool of the caller's stays open,
     /// the caller's to close.
     ///
-    /// Waits for the calls that have a connection. Later ones fail with `Store`, on a pool of the vault's own, and so does
+    /// Waits for the calls that have a connection, half a minute at most. Later ones fail with `Store`, on a pool of the vault's own, and so does
     /// a rotation at its next statement: end that first. Unwrapped keys are wiped when the last clone is dropped.
     pub async fn close(&self) {
-        self.0.store.close().await;
+        // A connection that is given back to the pool waits for the database, too.
+        let _ = tokio::time::timeout(limit::CALL, self.0.store.close()).await;
     }
 }
 

@@ -10,6 +10,7 @@ use crate::envelope::{Nonce, RowContext, WrapContext, open_credential, wrap_key}
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyId;
 use crate::keyring::Keyring;
+use crate::limit::{self, within};
 use crate::store::{KeyState, On, Phase, Range, Rows, Store, WrappedKey};
 
 /// How many legacy rows a salt is tried on, at most, before it is refused.
@@ -89,6 +90,10 @@ impl Adoption {
     /// empty salt; `Store` if the database fails.
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn run(self) -> Result<AdoptionReport> {
+        within(limit::TABLE, self.adopt()).await
+    }
+
+    async fn adopt(&self) -> Result<AdoptionReport> {
         let refused = |why: &str| Error::new(ErrorKind::Refused, format!("the salt was not adopted: {why}"));
         let salt = self.salt.bytes.as_slice();
         if salt.is_empty() {

@@ -12,6 +12,7 @@ use super::report::Outcome;
 use super::stop::Stop;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limit::{self, within};
 use crate::store::{self, LeaseRequest, RunId, RunKind, Store};
 
 /// How long a run keeps its lease without renewing it: longer than any page takes, and as long as others wait for one
@@ -97,7 +98,8 @@ impl Lease {
             duration: DURATION,
             counts,
         };
-        Ok(match store.take_lease(&request).await? {
+        // Made once: by a second try a run could find itself to be the holder, whose answer was lost.
+        Ok(match within(limit::CALL, store.take_lease(&request)).await? {
             store::Lease::Taken(run) => Taken::Ours(Self {
                 store: Arc::clone(store),
                 clock: Arc::clone(clock),
@@ -157,7 +159,8 @@ impl Lease {
         if let (Err(error), Value::Object(counts)) = (&result, &mut counts) {
             counts.insert("error".to_owned(), json!(error.kind().to_string()));
         }
-        let ended = self.store.finish_run(self.run, self.clock.offset(), outcome, &counts).await;
+        let ended = self.store.finish_run(self.run, self.clock.offset(), outcome, &counts);
+        let ended = within(limit::CALL, ended).await;
         // The first error is the one to report; a lease that can't be given back expires.
         let report = result?;
         if ended? { Ok(report) } else { Err(self.lost()) }

@@ -16,6 +16,7 @@ use crate::envelope::{Nonce, WrapContext, unwrap_key, wrap_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MasterKeyId, VaultId};
 use crate::keyring::{Keyring, unlock_with};
+use crate::limit::{self, within};
 use crate::provider::{MasterKeyProvider, ProviderContext};
 use crate::store::{
     CheckWrapped, DataKeyRow, KeyState, MasterKeyRow, NewMasterKey, On, RunKind, Store, WrappedKey,
@@ -90,11 +91,11 @@ impl Rewrap {
         let lease = match taken {
             Taken::Ours(lease) => lease,
             Taken::Not(outcome) => {
-                let master_key = self.active().await?.id;
+                let master_key = within(limit::CALL, self.active()).await?.id;
                 return Ok(RewrapReport { outcome, master_key, rewrapped: 0, already_current: 0 });
             }
         };
-        let result = self.run_leased(&lease).await;
+        let result = within(limit::TABLE, self.run_leased(&lease)).await;
         let summary = |report: Option<&RewrapReport>| {
             report.map_or(("failed", json!({})), |report| (report.outcome.as_str(), report.counts()))
         };

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, OrganizationId};
 use crate::keyring::Keyring;
+use crate::limit;
 use crate::store::Store;
 
 /// How old an active data key may grow before a rotation replaces it.
@@ -193,7 +194,7 @@ impl Rotation {
     ///
     /// `NotFound` if the [`organization`](Self::organization) has no key of its own; `Store` if the database fails.
     pub async fn plan(&self) -> Result<RotationPlan> {
-        self.job.plan().await
+        limit::within(limit::TABLE, self.job.plan()).await
     }
 
     /// Makes and switches to new data keys where they are due, then re-encrypts every row that is not under the active

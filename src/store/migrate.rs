@@ -17,8 +17,11 @@ use self::embedded::Embedded;
 use self::embedded::POSTGRES;
 #[cfg(feature = "sqlite")]
 use self::embedded::SQLITE;
+#[cfg(feature = "postgres")]
+use super::postgres::connect;
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limit::{self, within};
 
 /// The migrator's books, under a name of its own: the host application may have sqlx migrations too.
 const BOOKS: &str = "_credvault_migrations";
@@ -54,10 +57,14 @@ pub struct MigrationName {
 /// before anything is written, or when the feature of its kind of database is off; `Refused` when an applied
 /// migration is not the one of this version; `Store` when the database can't be reached or refuses a migration.
 pub async fn migrate(url: &str) -> Result<Vec<MigrationName>> {
-    match Target::parse(url)? {
+    within(limit::TABLE, migrate_target(Target::parse(url)?)).await
+}
+
+async fn migrate_target(target: Target) -> Result<Vec<MigrationName>> {
+    match target {
         #[cfg(feature = "postgres")]
         Target::Postgres(options) => {
-            let connection = PgConnection::connect_with(&options).await.map_err(failure)?;
+            let connection = connect(&options).await.map_err(failure)?;
             migrate_postgres(connection).await
         }
         #[cfg(feature = "sqlite")]
@@ -75,10 +82,14 @@ pub async fn migrate(url: &str) -> Result<Vec<MigrationName>> {
 /// # Errors
 /// As [`migrate`].
 pub async fn pending_migrations(url: &str) -> Result<Vec<MigrationName>> {
-    match Target::parse(url)? {
+    within(limit::CALL, pending_in(Target::parse(url)?)).await
+}
+
+async fn pending_in(target: Target) -> Result<Vec<MigrationName>> {
+    match target {
         #[cfg(feature = "postgres")]
         Target::Postgres(options) => {
-            let mut connection = PgConnection::connect_with(&options).await.map_err(failure)?;
+            let mut connection = connect(&options).await.map_err(failure)?;
             let pending = pending_postgres(&mut connection).await?;
             connection.close().await.map_err(failure)?;
             Ok(pending)
@@ -105,12 +116,16 @@ pub async fn pending_migrations(url: &str) -> Result<Vec<MigrationName>> {
 /// `InvalidInput` when `url` is of no known form; `Unsupported` when the feature of its kind of database is off;
 /// `Store` when the database can't be reached.
 pub async fn is_empty_database(url: &str) -> Result<bool> {
+    within(limit::CALL, has_no_table(Target::parse(url)?)).await
+}
+
+async fn has_no_table(target: Target) -> Result<bool> {
     const DOING: &str = "looking for tables";
     let failure = |error| super::failure::failure(DOING, error);
-    match Target::parse(url)? {
+    match target {
         #[cfg(feature = "postgres")]
         Target::Postgres(options) => {
-            let mut connection = PgConnection::connect_with(&options).await.map_err(failure)?;
+            let mut connection = connect(&options).await.map_err(failure)?;
             // Extensions bring views, at many a host into every new database: only tables count.
             let is_empty = sqlx::query_scalar(
                 "SELECT NOT EXISTS (

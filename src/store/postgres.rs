@@ -2,6 +2,7 @@
 
 mod column;
 
+use std::io;
 use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::types::Json;
 use sqlx::{Connection as _, PgConnection, Postgres, Row, Transaction};
 use time::Duration;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::column::{Id, Text, Time};
@@ -33,9 +35,9 @@ use crate::id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId};
 /// The most connections of a pool of our own: what one service leaves for others of a server's usual hundred.
 const MAX_CONNECTIONS: u32 = 10;
 
-/// How long a server may refuse connections, as one does that starts together with the service, and how long a call waits
-/// for a connection of the pool.
-const CONNECT_WAIT: StdDuration = StdDuration::from_secs(30);
+/// How long a server may refuse connections, as one does that starts again, or leave one without an answer; and how long a
+/// call waits for a connection of the pool.
+const CONNECT_WAIT: StdDuration = StdDuration::from_secs(5);
 
 mod sql {
     crate::store::sql::statements!(
@@ -234,10 +236,17 @@ async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
 
 /// Migrates on a connection of its own: one that fails keeps the migrator's lock.
 async fn migrate(pool: &PgPool) -> Result<Vec<MigrationName>> {
-    let connection = PgConnection::connect_with(&pool.connect_options())
-        .await
-        .map_err(|error| failure("connecting to PostgreSQL", error))?;
+    let connection =
+        connect(&pool.connect_options()).await.map_err(|error| failure("connecting to PostgreSQL", error))?;
     migrate::migrate_postgres(connection).await
+}
+
+/// A connection outside of any pool.
+pub(super) async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+    timeout(CONNECT_WAIT, PgConnection::connect_with(options)).await.unwrap_or_else(|_| {
+        let what = format!("no answer within {} s", CONNECT_WAIT.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, what).into())
+    })
 }
 
 async fn scan(pool: &PgPool, rows: Rows, range: Range, limit: u32) -> Result<Vec<ScannedRow>> {

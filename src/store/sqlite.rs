@@ -36,6 +36,9 @@ const MAX_CONNECTIONS: u32 = 8;
 /// How long a writer waits for the one before it.
 const BUSY_TIMEOUT: StdDuration = StdDuration::from_secs(10);
 
+/// How long a call waits for a connection of the pool: as long as those before it may wait for a writer.
+const CONNECT_WAIT: StdDuration = StdDuration::from_secs(30);
+
 mod sql {
     crate::store::sql::statements!(
         now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
@@ -204,7 +207,8 @@ pub(crate) async fn memory_pool(options: SqliteConnectOptions) -> Result<SqliteP
 }
 
 async fn own_pool(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Result<SqlitePool> {
-    pool.test_before_acquire(false)
+    pool.acquire_timeout(CONNECT_WAIT)
+        .test_before_acquire(false)
         .connect_with(options.foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
         .await
         .map_err(|error| failure("opening the SQLite database", error))

@@ -8,6 +8,7 @@ use super::Vault;
 use crate::credential::Summary;
 use crate::error::Result;
 use crate::id::{DataKeyId, IntegrationId, OrganizationId};
+use crate::limit::{self, within};
 
 /// Summaries read at once: some ten KiB.
 const PAGE_ROWS: u32 = 500;
@@ -37,7 +38,8 @@ impl CredentialsUnderKey {
         if self.page.is_empty()
             && let Some(from) = self.from
         {
-            self.page = self.vault.0.store.under(self.key, from, PAGE_ROWS).await?.into();
+            let page = self.vault.0.store.under(self.key, from, PAGE_ROWS);
+            self.page = within(limit::TABLE, page).await?.into();
             self.from = self.page.back().and_then(place_after);
         }
         Ok(self.page.pop_front())

@@ -1,11 +1,13 @@
 //! How a vault is opened, or made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Inner, MasterKeyCheck, Vault, init, master_key_check};
 use crate::clock::{Clock, DatabaseClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Keyring, MasterKeys};
+use crate::limit::{self, within};
 use crate::provider::{self, MasterKeyProvider};
 use crate::rotation::finish_pre_active;
 use crate::store::{Missing, Place, Store};
@@ -17,11 +19,18 @@ pub struct VaultBuilder {
     providers: Vec<Arc<dyn MasterKeyProvider>>,
     clock: Arc<dyn Clock>,
     missing: Missing,
+    call_limit: Duration,
 }
 
 impl Default for VaultBuilder {
     fn default() -> Self {
-        Self { place: None, providers: Vec::new(), clock: Arc::new(DatabaseClock), missing: Missing::Fail }
+        Self {
+            place: None,
+            providers: Vec::new(),
+            clock: Arc::new(DatabaseClock),
+            missing: Missing::Fail,
+            call_limit: limit::CALL,
+        }
     }
 }
 
@@ -74,6 +83,14 @@ impl VaultBuilder {
         self
     }
 
+    /// With another limit than 30 seconds for a call that reads or writes a few rows, from the moment it is made: what
+    /// takes longer fails with a retryable `Store`. What goes through the whole table has half an hour in any case.
+    #[must_use]
+    pub fn call_limit(mut self, limit: Duration) -> Self {
+        self.call_limit = limit;
+        self
+    }
+
     /// Migrates the database and makes the vault, if there is none yet; the first of the master keys given becomes
     /// the vault's. Any number of processes may do so at once: one makes it, all open it.
     ///
@@ -94,7 +111,7 @@ impl VaultBuilder {
     /// such database. What is wrong with a key, or with the vault, is part of what is returned.
     pub async fn check_master_keys(self) -> Result<MasterKeyCheck> {
         let (place, providers) = given(self.place, self.providers)?;
-        master_key_check::check(place, providers).await
+        within(limit::TABLE, master_key_check::check(place, providers)).await
     }
 
     /// Opens the vault.
@@ -104,13 +121,18 @@ impl VaultBuilder {
     /// As [`Vault::open`]; `InvalidInput` if no database or no master key was given; and what the migrations and the
     /// provider give while a vault is made.
     pub async fn build(self) -> Result<Vault> {
+        // Migrations may validate a large table, and a passphrase takes its time.
+        within(limit::TABLE, self.open()).await
+    }
+
+    async fn open(self) -> Result<Vault> {
         let (place, providers) = given(self.place, self.providers)?;
         let store: Arc<dyn Store> = place.open(self.missing).await?;
         if self.missing == Missing::Create {
             store.migrate().await?;
             init::create_unless_there(store.as_ref(), providers[0].as_ref()).await?;
         }
-        let identity = store.identity().await?.ok_or_else(|| {
+        let identity = within(self.call_limit, store.identity()).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotInitialized, "this database holds no vault; run `credvault init` first")
         })?;
         let master_keys = MasterKeys::new(identity.vault, providers);
@@ -119,7 +141,8 @@ impl VaultBuilder {
         if self.missing == Missing::Create {
             finish_pre_active(store.as_ref(), &keyring, self.clock.as_ref(), None).await?;
         }
-        Ok(Vault(Arc::new(Inner { id: identity.vault, store, keyring, clock: self.clock })))
+        let (clock, call_limit) = (self.clock, self.call_limit);
+        Ok(Vault(Arc::new(Inner { id: identity.vault, store, keyring, clock, call_limit })))
     }
 }
 

@@ -8,6 +8,7 @@ use super::organization::ATTEMPTS;
 use crate::credential::Stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId};
+use crate::limit::{self, within};
 use crate::store::{Range, Rows, ScannedRow};
 
 /// Rows read at once, still sealed: of ordinary credentials some ten KiB, and 100 MiB of the largest.
@@ -75,10 +76,11 @@ impl Credentials {
             if self.page.is_empty()
                 && let Some(range) = self.rest
             {
-                self.page = self.vault.0.store.scan(self.rows, range, PAGE_ROWS).await?.into();
+                let page = self.vault.0.store.scan(self.rows, range, PAGE_ROWS);
+                self.page = within(limit::TABLE, page).await?.into();
             }
             let Some(row) = self.page.front() else { return Ok(None) };
-            let opened = open(&self.vault, row).await?;
+            let opened = within(self.vault.0.call_limit, open(&self.vault, row)).await?;
             let Some(row) = self.page.pop_front() else { return Ok(None) };
             self.rest = self.rest.and_then(|range| range.after(row.cursor));
             // One that was moved to another organization meanwhile is not one of this organization's.

@@ -6,6 +6,7 @@ use super::Vault;
 use super::affected::CredentialsUnderKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, OrganizationId};
+use crate::limit::{self, within};
 use crate::rotation::{Blocker, DataKeySummary, GRACE, Usage, activate, data_key_summaries, new_data_key};
 use crate::store::{Destruction, KeyState, On};
 
@@ -46,7 +47,8 @@ impl Keys {
     /// `Store` if the database fails.
     pub async fn list(&self) -> Result<Vec<DataKeySummary>> {
         let (store, clock) = (self.0.0.store.as_ref(), &self.0.0.clock);
-        data_key_summaries(store, &Usage::count(store).await?, clock.offset()).await
+        let list = async { data_key_summaries(store, &Usage::count(store).await?, clock.offset()).await };
+        within(limit::TABLE, list).await
     }
 
     /// Gives an organization a new data key of its own, in place of one that it has. From then on all that it writes is
@@ -58,7 +60,7 @@ impl Keys {
     /// `KeyUnavailable` or `KeyMismatch` if the active master key can't be had; `Tampered` if the new key doesn't hold;
     /// `Conflict` if another process changed the keys meanwhile; `Store` if the database fails.
     pub async fn create(&self, organization: impl Into<OrganizationId>) -> Result<DataKeyId> {
-        self.switch(Some(organization.into())).await
+        within(self.0.0.call_limit, self.switch(Some(organization.into()))).await
     }
 
     /// Marks a data key compromised. If it is the active key of its scope a new one takes its place at once; its rows
@@ -70,6 +72,10 @@ impl Keys {
     ///
     /// `NotFound` if there is no such key; `Refused` if it is destroyed; else as [`create`](Self::create).
     pub async fn compromise(&self, key: DataKeyId) -> Result<Compromised> {
+        within(self.0.0.call_limit, self.mark_compromised(key)).await
+    }
+
+    async fn mark_compromised(&self, key: DataKeyId) -> Result<Compromised> {
         let (store, clock) = (&self.0.0.store, &self.0.0.clock);
         let row = store.data_key(On::Pool, key).await?.ok_or_else(|| unknown(key))?;
         if row.state == KeyState::Destroyed {
@@ -120,7 +126,8 @@ impl Keys {
         };
         let unused_by = crate::clock::Timestamp::floor(now.saturating_sub(grace))
             .ok_or_else(|| refused("the database's time is out of range"))?;
-        match store.destroy_data_key(key, unused_by, offset).await? {
+        // The database looks for rows that name it.
+        match within(limit::TABLE, store.destroy_data_key(key, unused_by, offset)).await? {
             Destruction::Done => {
                 self.0.0.keyring.forget_opening_key(key);
                 tracing::warn!(%key, "data key destroyed");

@@ -11,6 +11,7 @@ use crate::crypto::key::SealingKey;
 use crate::envelope::{Nonce, RowContext, key_of, open_credential, seal_credential};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId};
+use crate::limit::within;
 use crate::store::{Connection, CredentialRow, On, SealedRow};
 
 /// How often a call that lost a race is made again before it says so.
@@ -19,7 +20,8 @@ pub(super) const ATTEMPTS: usize = 3;
 /// The credentials of one organization: from [`Vault::organization`], cheap to clone.
 ///
 /// Calls may be dropped at any await: what was written stands whole, or not at all, and no connection is left in a
-/// transaction.
+/// transaction. A call that takes longer than the vault's [limit](super::VaultBuilder::call_limit) is dropped so, and is a
+/// retryable `Store`; not `put_in` and `update_in`, which take as long as the caller's connection.
 #[derive(Clone)]
 pub struct Organization {
     vault: Vault,
@@ -59,7 +61,7 @@ impl Organization {
         integration: impl Into<IntegrationId>,
         credential: &Credential,
     ) -> Result<Revision> {
-        self.write(On::Pool, integration.into(), credential, Expected::Anything).await
+        self.limited(self.write(On::Pool, integration.into(), credential, Expected::Anything)).await
     }
 
     /// [`put`](Self::put) on the caller's connection, inside the caller's transaction: `&mut PgConnection` or
@@ -104,7 +106,7 @@ impl Organization {
         revision: &Revision,
         credential: &Credential,
     ) -> Result<Revision> {
-        self.write(On::Pool, integration.into(), credential, Expected::Revision(revision)).await
+        self.limited(self.write(On::Pool, integration.into(), credential, Expected::Revision(revision))).await
     }
 
     /// [`update`](Self::update) on the caller's connection, as [`put_in`](Self::put_in).
@@ -121,6 +123,11 @@ impl Organization {
     ) -> Result<Revision> {
         let on = On::Caller(connection.into());
         self.write(on, integration.into(), credential, Expected::Revision(revision)).await
+    }
+
+    /// A call, as long as it may take.
+    async fn limited<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        within(self.vault.0.call_limit, call).await
     }
 
     /// The span of a call: ids only.
@@ -197,7 +204,7 @@ impl Organization {
     /// is another; `Conflict` if it kept changing while it was read; `Store` if the database fails.
     pub async fn get(&self, integration: impl Into<IntegrationId>) -> Result<Option<Stored>> {
         let integration = integration.into();
-        self.read(integration).instrument(self.span("get", integration)).await
+        self.limited(self.read(integration).instrument(self.span("get", integration))).await
     }
 
     async fn read(&self, integration: IntegrationId) -> Result<Option<Stored>> {
@@ -250,7 +257,8 @@ impl Organization {
     /// `Store` if the database fails.
     pub async fn delete(&self, integration: impl Into<IntegrationId>) -> Result<bool> {
         let integration = integration.into();
-        self.vault.0.store.delete(self.id, integration).instrument(self.span("delete", integration)).await
+        let deleted = self.vault.0.store.delete(self.id, integration);
+        self.limited(deleted.instrument(self.span("delete", integration))).await
     }
 
     /// What the database says of a credential, or `None` if the organization has none there. One statement; nothing is
@@ -261,7 +269,8 @@ impl Organization {
     /// `Store` if the database fails.
     pub async fn describe(&self, integration: impl Into<IntegrationId>) -> Result<Option<Summary>> {
         let integration = integration.into();
-        self.vault.0.store.describe(self.id, integration).instrument(self.span("describe", integration)).await
+        let described = self.vault.0.store.describe(self.id, integration);
+        self.limited(described.instrument(self.span("describe", integration))).await
     }
 
     /// What the database says of the organization's credentials, by connector. One statement; nothing is opened.
@@ -271,7 +280,7 @@ impl Organization {
     /// `Store` if the database fails.
     pub async fn list(&self) -> Result<Vec<Summary>> {
         let span = debug_span!("credentials", call = "list", organization = %self.id);
-        self.vault.0.store.list(self.id).instrument(span).await
+        self.limited(self.vault.0.store.list(self.id).instrument(span)).await
     }
 
     /// Stores a credential for the organization's integration with a connector, such as `github`; without one it is
@@ -289,6 +298,14 @@ impl Organization {
         credential: &Credential,
     ) -> Result<(IntegrationId, Revision)> {
         checked_connector(connector)?;
+        self.limited(self.write_by_connector(connector, credential)).await
+    }
+
+    async fn write_by_connector(
+        &self,
+        connector: &str,
+        credential: &Credential,
+    ) -> Result<(IntegrationId, Revision)> {
         let (store, keyring) = (&self.vault.0.store, &self.vault.0.keyring);
         let mut key = keyring.sealing_key(On::Pool, self.id).await?;
         for _ in 0..ATTEMPTS {
@@ -312,7 +329,7 @@ impl Organization {
     ///
     /// `Store` if the database fails.
     pub async fn integration(&self, connector: &str) -> Result<Option<IntegrationId>> {
-        self.vault.0.store.integration_of(self.id, connector).await
+        self.limited(self.vault.0.store.integration_of(self.id, connector)).await
     }
 
     /// The organization's integration with a connector, made if there is none: active, and of no user.
@@ -326,6 +343,10 @@ impl Organization {
     /// was made and deleted by others meanwhile; `Store` if the database fails.
     pub async fn ensure_integration(&self, connector: &str) -> Result<IntegrationId> {
         checked_connector(connector)?;
+        self.limited(self.find_or_make_integration(connector)).await
+    }
+
+    async fn find_or_make_integration(&self, connector: &str) -> Result<IntegrationId> {
         let store = &self.vault.0.store;
         for _ in 0..ATTEMPTS {
             if let Some(integration) = store.integration_of(self.id, connector).await? {

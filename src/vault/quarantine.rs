@@ -9,6 +9,7 @@ use crate::crypto::key::SealingKey;
 use crate::envelope::{Nonce, RowContext, key_of, reencrypt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId};
+use crate::limit::{self, within};
 use crate::rotation::sha256;
 use crate::store::{CredentialRow, ListedRow, On, QuarantinedRow};
 
@@ -71,7 +72,8 @@ impl Quarantine {
             reason: listed.row.reason,
             since: listed.since.to_offset_date_time(),
         };
-        Ok(self.0.0.store.quarantine_list().await?.into_iter().map(listed).collect())
+        let list = within(limit::TABLE, self.0.0.store.quarantine_list()).await?;
+        Ok(list.into_iter().map(listed).collect())
     }
 
     /// Tries each row in quarantine again, as a rotation would, and takes out those that open, and those that are gone.
@@ -91,7 +93,7 @@ impl Quarantine {
         let mut report = QuarantineReport { released: 0, gone: 0, remaining: Vec::new() };
         for listed in store.quarantine_list().await? {
             let integration = listed.row.integration;
-            match self.judge(integration).await? {
+            match within(self.0.0.call_limit, self.judge(integration)).await? {
                 Judgment::Opens => report.released += u64::from(store.release_listed(&listed.row).await?),
                 Judgment::Gone => report.gone += u64::from(store.release_listed(&listed.row).await?),
                 Judgment::Remains(problem) => report.remaining.push(Finding::Row { integration, problem }),

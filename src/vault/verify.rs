@@ -10,6 +10,7 @@ use super::Vault;
 use crate::envelope::{RowContext, key_of, open_credential};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::IntegrationId;
+use crate::limit::{self, within};
 use crate::store::{Phase, PlacedRow, Range, Rows};
 
 pub use finding::{Finding, Problem};
@@ -96,19 +97,8 @@ impl Verify {
     /// `Store` if the database fails, `Provider` if a master key can't be had. What is wrong with a row or a key is a
     /// finding, not an error.
     pub async fn run(self) -> Result<Verification> {
-        let (store, keyring) = (self.vault.0.store.as_ref(), self.vault.0.keyring.as_ref());
         let mut verification = Verification::default();
-        let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
-        keys::check_master_keys(store, keyring, &mut verification).await?;
-        keys::check_data_keys(store, keyring, phase, &mut verification).await?;
-        for integration in store.quarantined_without_row().await? {
-            verification.add(Finding::Quarantine { integration, problem: Problem::CredentialGone });
-        }
-        // Where nobody has registered the legacy key its rows are passed over, as long as its placeholder stands.
-        let legacy = match phase {
-            Phase::None if store.has_material(LEGACY_KEY_COLUMN).await? => Legacy::PassedOver,
-            _ => Legacy::Opened,
-        };
+        let legacy = within(limit::TABLE, self.check_keys(&mut verification)).await?;
         match self.sample {
             Some(rows) => self.open_sample(rows, legacy, &mut verification).await?,
             None => self.open_all(legacy, &mut verification).await?,
@@ -116,21 +106,37 @@ impl Verify {
         Ok(verification)
     }
 
+    /// Checks the records of all keys, and the quarantine; gives what becomes of legacy rows.
+    async fn check_keys(&self, verification: &mut Verification) -> Result<Legacy> {
+        let (store, keyring) = (self.vault.0.store.as_ref(), self.vault.0.keyring.as_ref());
+        let phase = store.identity().await?.map_or(Phase::None, |identity| identity.phase);
+        keys::check_master_keys(store, keyring, verification).await?;
+        keys::check_data_keys(store, keyring, phase, verification).await?;
+        for integration in store.quarantined_without_row().await? {
+            verification.add(Finding::Quarantine { integration, problem: Problem::CredentialGone });
+        }
+        // Where nobody has registered the legacy key its rows are passed over, as long as its placeholder stands.
+        Ok(match phase {
+            Phase::None if store.has_material(LEGACY_KEY_COLUMN).await? => Legacy::PassedOver,
+            _ => Legacy::Opened,
+        })
+    }
+
     async fn open_all(&self, legacy: Legacy, verification: &mut Verification) -> Result<()> {
         let store = &self.vault.0.store;
         // No scan gives these: nobody could say whose they are.
-        let orphans = store.without_integration(MAX_FINDINGS as u32).await?;
+        let orphans = within(limit::TABLE, store.without_integration(MAX_FINDINGS as u32)).await?;
         verification.findings_count += orphans.count - orphans.first.len() as u64;
         for integration in orphans.first {
             verification.add(Finding::Row { integration, problem: Problem::IntegrationGone });
         }
         let (mut rest, mut read) = (Some(Range::ALL), 0);
         while let Some(range) = rest {
-            let page = store.scan(Rows::All, range, PAGE_ROWS).await?;
+            let page = within(limit::TABLE, store.scan(Rows::All, range, PAGE_ROWS)).await?;
             rest = page.last().and_then(|last| range.after(last.cursor));
             read += page.len() as u64;
             for row in page {
-                self.judge(&row.into(), legacy, verification).await?;
+                within(self.vault.0.call_limit, self.judge(&row.into(), legacy, verification)).await?;
             }
             (self.progress)(read);
         }
@@ -140,16 +146,16 @@ impl Verify {
     async fn open_sample(&self, rows: u32, legacy: Legacy, verification: &mut Verification) -> Result<()> {
         let store = &self.vault.0.store;
         let mut read = 0;
-        for drawn in store.sample(rows).await?.chunks(PAGE_ROWS as usize) {
-            let page = store.rows_of(drawn).await?;
+        for drawn in within(limit::TABLE, store.sample(rows)).await?.chunks(PAGE_ROWS as usize) {
+            let page = within(limit::TABLE, store.rows_of(drawn)).await?;
             for row in &page {
-                self.judge(row, legacy, verification).await?;
+                within(self.vault.0.call_limit, self.judge(row, legacy, verification)).await?;
             }
             if page.len() < drawn.len() {
                 let placed: HashSet<_> = page.iter().map(|row| row.integration).collect();
                 for integration in drawn.iter().copied().filter(|integration| !placed.contains(integration)) {
                     // Else it was deleted since it was drawn.
-                    if self.is_orphan(integration).await? {
+                    if within(self.vault.0.call_limit, self.is_orphan(integration)).await? {
                         verification.add(Finding::Row { integration, problem: Problem::IntegrationGone });
                     }
                 }

@@ -13,13 +13,14 @@ use std::path::Path as FilePath;
 use scan::{Kind, Path, Token};
 
 /// The modules by floor. Imports point down; on one floor only where [`SIDEWAYS`] says so.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("id", 0),
     ("json", 0),
     ("secret", 0),
     ("credential", 0),
     ("clock", 0),
     ("error", 0),
+    ("limit", 0),
     ("crypto", 1),
     ("envelope", 1),
     ("provider", 2),
@@ -38,9 +39,10 @@ const SIDEWAYS: [(&str, &str); 1] = [("envelope", "crypto")];
 
 /// All that `store` may name: it never sees a key, a plaintext or a credential's fields. A module alone stands for
 /// everything in it.
-const STORE_MAY_NAME: [&[&str]; 6] = [
+const STORE_MAY_NAME: [&[&str]; 7] = [
     &["id"],
     &["error"],
+    &["limit"],
     &["clock"],
     &["credential", "CredentialType"],
     &["credential", "Revision"],
