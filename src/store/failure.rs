@@ -26,14 +26,21 @@ impl fmt::Display for DatabaseFailure {
 impl std::error::Error for DatabaseFailure {}
 
 /// SQLSTATEs after which the same call may succeed: serialization failure, deadlock, lock not available,
-/// statement cancelled by a time limit, a server that is starting, stopping or full, and a connection that it ended for
-/// being idle, within a transaction or not (a pooled one learns of it at its next use).
-const RETRYABLE_SQLSTATES: [&str; 11] =
-    ["25P03", "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "53300", "08006"];
+/// statement cancelled by a time limit, a server that is starting, stopping or full, a full disk, and a connection that it
+/// ended for being idle, within a transaction or not (a pooled one learns of it at its next use).
+const RETRYABLE_SQLSTATES: [&str; 12] = [
+    "25P03", "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "53100", "53300",
+    "08006",
+];
 
-/// SQLite's primary result codes after which the same call may succeed: BUSY, LOCKED, and PROTOCOL, a lost race for the
-/// write-ahead log.
-const RETRYABLE_SQLITE_CODES: [u32; 3] = [5, 6, 15];
+/// SQLite's primary result codes after which the same call may succeed: BUSY, LOCKED, FULL, and PROTOCOL, a lost race for
+/// the write-ahead log.
+const RETRYABLE_SQLITE_CODES: [u32; 4] = [5, 6, 13, 15];
+
+/// A write in a transaction that may only read, as all of a replica's are.
+const READ_ONLY_SQLSTATE: &str = "25006";
+/// SQLite's primary result code of a write to a file that may only be read.
+const READ_ONLY_SQLITE_CODE: u32 = 8;
 
 /// Tables that aren't there: the database was never migrated.
 const UNDEFINED_TABLE: &str = "42P01";
@@ -51,8 +58,11 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
             let missing_table =
                 code.as_deref() == Some(UNDEFINED_TABLE) || message.starts_with("no such table");
             let retryable = code.as_deref().is_some_and(is_retryable);
+            let read_only = code.as_deref().is_some_and(is_read_only);
             let failure = if missing_table {
                 say(ErrorKind::NotInitialized, "this database holds no vault; run `credvault init` first")
+            } else if read_only {
+                say(ErrorKind::Store, "the database is read-only: a replica, or set so; write to the primary")
             } else {
                 match error.kind() {
                     Constraint::UniqueViolation => say(ErrorKind::Refused, "the database has one already"),
@@ -91,6 +101,15 @@ pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
 
 /// Whether a SQLSTATE, or an SQLite code with whatever extension, is one that may be gone at the next try.
 fn is_retryable(code: &str) -> bool {
-    let sqlite = || code.parse::<u32>().is_ok_and(|code| RETRYABLE_SQLITE_CODES.contains(&(code & 0xff)));
-    RETRYABLE_SQLSTATES.contains(&code) || (code.len() < 5 && sqlite())
+    RETRYABLE_SQLSTATES.contains(&code)
+        || primary_sqlite_code(code).is_some_and(|code| RETRYABLE_SQLITE_CODES.contains(&code))
+}
+
+fn is_read_only(code: &str) -> bool {
+    code == READ_ONLY_SQLSTATE || primary_sqlite_code(code) == Some(READ_ONLY_SQLITE_CODE)
+}
+
+/// The primary code of an SQLite code with whatever extension; `None` of a SQLSTATE, which has five characters.
+fn primary_sqlite_code(code: &str) -> Option<u32> {
+    code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff)
 }
