@@ -10,6 +10,7 @@
 )]
 #![allow(unreachable_pub, reason = "a harness is written as the library that it is")]
 
+pub mod crowd;
 pub mod legacy;
 pub mod postgres;
 pub mod roles;

@@ -173,6 +173,21 @@ impl Service {
             .await;
     }
 
+    /// The same as soon as the database is there.
+    pub async fn expire_lease_when_possible(&self) {
+        let sql = "UPDATE vault_rotation_runs SET lease_expires_at = started_at WHERE finished_at IS NULL";
+        while self.database.try_execute(sql).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends every session of a vault with the database, whatever it is at, as an administrator may.
+    pub async fn terminate_sessions(&self) {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'credvault'";
+        self.database.execute(sql).await;
+    }
+
     /// A count that a statement gives.
     pub async fn count(&self, sql: &str) -> u64 {
         self.database.fetch_one_text(sql).await.unwrap().parse().unwrap()
