@@ -12,6 +12,7 @@
 
 pub mod crowd;
 pub mod legacy;
+pub mod long;
 pub mod postgres;
 pub mod roles;
 pub mod schema;

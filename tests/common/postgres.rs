@@ -113,6 +113,42 @@ impl Server {
         Self(Cluster::start(careful).unwrap_or_else(|why| panic!("{why}")))
     }
 
+    /// One whose data, or whose write-ahead log alone, is on a disk of `megabytes`; that takes the right to mount one.
+    pub fn on_small_disk(of: SmallDisk, megabytes: u32) -> Self {
+        let settings = |folder: &Path| {
+            let place = folder.join(of.folder());
+            std::fs::create_dir(&place).unwrap();
+            let mounted = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+                .arg(&place)
+                .status()
+                .is_ok_and(|status| status.success());
+            assert!(mounted, "no tmpfs could be mounted: this test needs root, with the right to mount");
+            ["listen_addresses=''", "max_wal_size=32MB", "min_wal_size=32MB"].map(str::to_owned).to_vec()
+        };
+        Self(Cluster::start(settings).unwrap_or_else(|why| panic!("{why}")))
+    }
+
+    /// A server that follows this one and replays what is committed `delay` later, as one that lags.
+    pub fn standby(&self, delay: &str) -> Self {
+        let settings = |folder: &Path| {
+            // What `cluster.sh` copies, in place of making a new one.
+            std::fs::write(folder.join("primary"), self.0.folder.display().to_string()).unwrap();
+            vec!["listen_addresses=''".to_owned(), format!("recovery_min_apply_delay={delay}")]
+        };
+        Self(Cluster::start(settings).unwrap_or_else(|why| panic!("{why}")))
+    }
+
+    /// The folder of its data, or of its log alone.
+    pub fn folder(&self, of: SmallDisk) -> PathBuf {
+        self.0.folder.join(of.folder())
+    }
+
+    /// The URL of a database of its name on this server.
+    pub fn url(&self, database: &Database) -> String {
+        self.0.url(database.name())
+    }
+
     /// An empty database on it.
     pub async fn database(&self) -> Database {
         self.0.create_database().await
@@ -146,6 +182,23 @@ impl Server {
         let standstill = Standstill(pids);
         standstill.signal(Signal::STOP);
         standstill
+    }
+}
+
+/// What of a server is on a small disk.
+#[derive(Clone, Copy)]
+pub enum SmallDisk {
+    Data,
+    WriteAheadLog,
+}
+
+impl SmallDisk {
+    /// Its name in the server's folder, as `cluster.sh` knows it.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::WriteAheadLog => "wal",
+        }
     }
 }
 
