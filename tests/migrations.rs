@@ -1,9 +1,8 @@
-//! How migrations run: by hand and embedded, at the same time, on databases that are newer, edited or in the way.
+//! How migrations run: by hand and embedded, on databases that are newer, edited or in the way. Processes that migrate at
+//! once are among `tests/faults`.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 
 mod common;
-
-use std::process::{Command, Stdio};
 
 use common::schema::{describe, migration_files, run_by_hand};
 use common::{Dialect, TestDatabase, on_both_stores};
@@ -11,8 +10,6 @@ use credvault::{ErrorKind, MigrationName, migrate, pending_migrations};
 use sqlx::{Connection, Executor, PgConnection};
 use uuid::Uuid;
 
-/// Where [`a_child_migrates`] finds its database.
-const CHILD_URL: &str = "CREDVAULT_TEST_CHILD_URL";
 const MIGRATIONS: usize = 4;
 
 on_both_stores!(
@@ -20,7 +17,6 @@ on_both_stores!(
     embedded_first_by_hand_after_twice,
     by_hand_gives_the_schema_of_embedded,
     dry_run_names_what_is_pending_and_writes_nothing,
-    eight_processes_at_once_all_succeed,
     database_of_a_newer_version_is_refused_with_nothing_written,
     edited_migration_is_refused_with_nothing_written,
     failed_migration_leaves_no_lock_and_runs_after_the_repair,
@@ -80,42 +76,6 @@ async fn dry_run_names_what_is_pending_and_writes_nothing(database: TestDatabase
     assert_eq!(pending_migrations(database.url()).await.unwrap(), []);
     database.execute("DELETE FROM _credvault_migrations WHERE version = 1").await;
     assert_eq!(pending_migrations(database.url()).await.unwrap(), [first]);
-}
-
-async fn eight_processes_at_once_all_succeed(database: TestDatabase) {
-    for round in 0..5 {
-        let fresh = TestDatabase::create(database.dialect()).await;
-        let children: Vec<_> = (0..8)
-            .map(|_| {
-                Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "a_child_migrates", "--ignored", "--nocapture"])
-                    .env(CHILD_URL, fresh.url())
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .unwrap()
-            })
-            .collect();
-        let mut applied = 0;
-        for child in children {
-            let output = child.wait_with_output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout);
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "round {round}: {error}{said}");
-            // The harness prints the test's name on the same line.
-            let count = said.split("applied=").nth(1).and_then(|rest| rest.lines().next());
-            applied += count.unwrap().parse::<usize>().unwrap();
-        }
-        assert_eq!(applied, MIGRATIONS, "round {round}: each migration is applied once, by one process");
-        assert_eq!(pending_migrations(fresh.url()).await.unwrap(), []);
-    }
-}
-
-#[tokio::test]
-#[ignore = "a process of eight_processes_at_once_all_succeed, which starts it"]
-async fn a_child_migrates() {
-    let url = std::env::var(CHILD_URL).expect("it is started by eight_processes_at_once_all_succeed");
-    println!("applied={}", migrate(&url).await.unwrap().len());
 }
 
 async fn database_of_a_newer_version_is_refused_with_nothing_written(database: TestDatabase) {

@@ -8,6 +8,7 @@ mod common;
 mod calls;
 #[cfg(target_os = "linux")]
 mod disk_full;
+mod migrations;
 mod process_killed;
 mod replica;
 mod role_settings;
