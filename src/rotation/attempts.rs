@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::stop::Stop;
 use crate::crypto::random;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{self, within};
 
 /// How long a call is made again: as long as a lease lasts without being renewed. After it another run may have taken over.
@@ -34,9 +34,7 @@ where
     let began = Instant::now();
     for _ in 1..ATTEMPTS {
         match within(limit::TABLE, call()).await {
-            Err(error)
-                if error.kind() == ErrorKind::Store && error.is_retryable() && began.elapsed() < PATIENCE =>
-            {
+            Err(error) if may_be_over(&error) && began.elapsed() < PATIENCE => {
                 tracing::warn!(%error, "trying again");
                 // Half of it or more, so that many that failed at once don't come back at once.
                 let mut random = [0];
@@ -53,12 +51,16 @@ where
     within(limit::TABLE, call()).await
 }
 
+/// Whether the database failed in a way that may be over.
+pub(super) fn may_be_over(error: &Error) -> bool {
+    error.kind() == ErrorKind::Store && error.is_retryable()
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::error::Error;
 
     /// How often a call is made that takes so long, and then fails so.
     async fn attempts(takes: Duration, error: fn() -> Error) -> (u32, Duration) {

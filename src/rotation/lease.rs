@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use time::Duration;
 use tokio::time::Instant;
 
+use super::attempts::{may_be_over, retrying};
 use super::events::{Listener, RotationEvent};
 use super::report::Outcome;
 use super::stop::Stop;
@@ -159,8 +160,17 @@ impl Lease {
         if let (Err(error), Value::Object(counts)) = (&result, &mut counts) {
             counts.insert("error".to_owned(), json!(error.kind().to_string()));
         }
-        let ended = self.store.finish_run(self.run, self.clock.offset(), outcome, &counts);
-        let ended = within(limit::CALL, ended).await;
+        let finish = || self.store.finish_run(self.run, self.clock.offset(), outcome, &counts);
+        let mut ended = within(limit::CALL, finish()).await;
+        if let (Ok(_), Err(error)) = (&result, &ended)
+            && may_be_over(error)
+        {
+            let again = within(limit::CALL, retrying(&Stop::default(), finish)).await;
+            // A run that was ended after all, by a try whose answer was lost, looks like one that others ended.
+            if !matches!(again, Ok(false)) {
+                ended = again;
+            }
+        }
         // The first error is the one to report; a lease that can't be given back expires.
         let report = result?;
         if ended? { Ok(report) } else { Err(self.lost()) }

@@ -230,8 +230,24 @@ impl PostgresStore {
     }
 }
 
+/// Begins a transaction; on another connection if that of the pool has died meanwhile, as nothing was sent that could have
+/// been carried out.
 async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    // Each of them may have died.
+    for _ in 0..pool.size() {
+        match pool.begin_with(sql::BEGIN).await {
+            Err(error) if has_ended(&error) => tracing::debug!("a connection of the pool has ended"),
+            begun => return begun,
+        }
+    }
     pool.begin_with(sql::BEGIN).await
+}
+
+/// Whether an error says that the server has ended the session, or is gone.
+fn has_ended(error: &sqlx::Error) -> bool {
+    const ENDED: [&str; 3] = ["57P01", "57P02", "57P05"];
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ENDED.contains(&code.as_ref())) || matches!(error, sqlx::Error::Io(_))
 }
 
 /// Migrates on a connection of its own: one that fails keeps the migrator's lock.

@@ -4,11 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use credvault::Outcome;
+
 use crate::calls::assert_no_session_is_in_a_transaction;
 use crate::common::crowd::Crowd;
 use crate::common::long::short_or_long;
-use crate::common::service::Service;
+use crate::common::service::{Service, read};
 use crate::common::{Dialect, TestDatabase};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_begins_and_ends_though_every_connection_of_its_pool_has_died() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 12).await;
+    // As many connections as its pool has.
+    let reads = tenants.iter().map(|tenant| {
+        let (vault, tenant) = (vault.clone(), *tenant);
+        tokio::spawn(async move { read(&vault, tenant).await })
+    });
+    for read in reads.collect::<Vec<_>>() {
+        read.await.unwrap();
+    }
+    service.terminate_sessions().await;
+    let report = vault.rotation().force().run().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 12));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_rotations_end_beside_sessions_that_are_terminated() {
