@@ -3,9 +3,8 @@
 //! What fails in a way that may be over is made again until it succeeds, as a service does; so what is there in the end is
 //! the last that was acknowledged, whatever failed in between.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use credvault::{
@@ -33,8 +32,8 @@ pub struct Crowd {
     tenants: Vec<Tenant>,
     /// The number of the last token of each tenant whose write was acknowledged.
     acknowledged: Vec<AtomicU64>,
-    /// The refresh tokens that the provider has got, by tenant and number.
-    sent: Mutex<HashSet<(usize, u64)>>,
+    /// The number after that of the last refresh token that the provider has got, of each tenant: they go up.
+    sent: Vec<AtomicU64>,
     is_over: AtomicBool,
     pub writes: AtomicU64,
     pub conflicts: AtomicU64,
@@ -59,12 +58,13 @@ impl Crowd {
         // One of the scopes is an organization's own.
         vault.keys().create(tenants[0].organization).await.unwrap();
         let count = || AtomicU64::new(0);
+        let sent = tenants.iter().map(|_| count()).collect();
         Arc::new(Self {
             service,
             writers,
             acknowledged: tenants.iter().map(|_| count()).collect(),
             tenants,
-            sent: Mutex::default(),
+            sent,
             is_over: AtomicBool::new(false),
             writes: count(),
             conflicts: count(),
@@ -289,7 +289,8 @@ impl Crowd {
 
     /// The provider: gives the next token for a refresh token, once.
     async fn exchange(&self, at: usize, refresh_token: u64) -> u64 {
-        assert!(self.sent.lock().unwrap().insert((at, refresh_token)), "{refresh_token} was sent twice");
+        let next = self.sent[at].fetch_max(refresh_token + 1, Ordering::SeqCst);
+        assert!(refresh_token >= next, "{refresh_token} was sent twice");
         tokio::time::sleep(Duration::from_millis(random_below(4))).await;
         refresh_token + 1
     }
@@ -306,6 +307,16 @@ impl Crowd {
 
     /// Replaces every key, over and over, by turns with others that do so.
     pub async fn rotate(&self, vault: Vault, speed: impl Fn(Rotation) -> Rotation) {
+        self.rotate_with_rests(vault, Duration::from_millis(20), speed).await;
+    }
+
+    /// The same with rests between, drawn from `rest` to its double.
+    pub async fn rotate_with_rests(
+        &self,
+        vault: Vault,
+        rest: Duration,
+        speed: impl Fn(Rotation) -> Rotation,
+    ) {
         while self.goes_on() {
             let rotation = speed(vault.rotation().force().batch_size(PAGE_ROWS).unwrap());
             match rotation.run().await {
@@ -325,7 +336,7 @@ impl Crowd {
                 }
             }
             // The other's turn.
-            tokio::time::sleep(Duration::from_millis(20 + random_below(20))).await;
+            tokio::time::sleep(rest.mul_f64(1.0 + random_below(1_000) as f64 / 1_000.0)).await;
         }
     }
 }
