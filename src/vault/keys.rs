@@ -119,7 +119,7 @@ impl Keys {
             (None, _) | (Some(Blocker::Grace(_)), Grace::Waived) => {}
             (Some(blocker), _) => return Err(refused(&blocker.to_string())),
         }
-        let now = store.now(offset).await?.to_offset_date_time();
+        let now = within(self.0.0.call_limit, store.now(offset)).await?.to_offset_date_time();
         let grace = match grace {
             Grace::Kept => GRACE,
             Grace::Waived => Duration::ZERO,

@@ -89,17 +89,22 @@ impl Quarantine {
     #[tracing::instrument(skip_all, err(level = "debug"))]
     pub async fn retry(&self) -> Result<QuarantineReport> {
         let (store, keyring) = (&self.0.0.store, &self.0.0.keyring);
-        keyring.master_keys().unlock_all(store.as_ref()).await?;
+        within(limit::TABLE, keyring.master_keys().unlock_all(store.as_ref())).await?;
         let mut report = QuarantineReport { released: 0, gone: 0, remaining: Vec::new() };
-        for listed in store.quarantine_list().await? {
+        for listed in within(limit::TABLE, store.quarantine_list()).await? {
             let integration = listed.row.integration;
             match within(self.0.0.call_limit, self.judge(integration)).await? {
-                Judgment::Opens => report.released += u64::from(store.release_listed(&listed.row).await?),
-                Judgment::Gone => report.gone += u64::from(store.release_listed(&listed.row).await?),
+                Judgment::Opens => report.released += self.release(&listed.row).await?,
+                Judgment::Gone => report.gone += self.release(&listed.row).await?,
                 Judgment::Remains(problem) => report.remaining.push(Finding::Row { integration, problem }),
             }
         }
         Ok(report)
+    }
+
+    /// Takes a row out; 1 if it still was as it is listed.
+    async fn release(&self, row: &QuarantinedRow) -> Result<u64> {
+        within(self.0.0.call_limit, self.0.0.store.release_listed(row)).await.map(u64::from)
     }
 
     /// Tries a row; one that remains is listed as it stands now.

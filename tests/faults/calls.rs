@@ -6,6 +6,9 @@ use credvault::{Error, ErrorKind, Vault};
 
 use crate::common::service::{Service, Tenant, token};
 
+/// More than any call may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How a call ended.
 pub struct Ended {
     pub call: &'static str,
@@ -17,7 +20,9 @@ pub struct Ended {
 pub async fn make_all(vault: &Vault, tenant: Tenant) -> Vec<Ended> {
     async fn timed<T>(call: &'static str, made: impl Future<Output = credvault::Result<T>>) -> Ended {
         let began = Instant::now();
-        let result = made.await.map(drop);
+        let ended =
+            tokio::time::timeout(PATIENCE, made).await.unwrap_or_else(|_| panic!("{call} never ends"));
+        let result = ended.map(drop);
         Ended { call, result, took: began.elapsed() }
     }
     let organization = vault.organization(tenant.organization);

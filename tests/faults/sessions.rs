@@ -30,6 +30,24 @@ async fn a_rotation_begins_and_ends_though_every_connection_of_its_pool_has_died
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_whose_last_session_is_terminated_says_again_that_it_has_ended() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    service.add_tenants_with_tokens(&vault, 2).await;
+    service.database.execute("CREATE SEQUENCE ends").await;
+    // The first time only, as the sequence keeps what was rolled back.
+    let terminated = "IF NEW.finished_at IS NOT NULL AND nextval('ends') = 1 THEN
+                          RAISE EXCEPTION 'terminated' USING ERRCODE = '57P01';
+                      END IF;";
+    service.add_trigger("terminated", "AFTER UPDATE ON vault_rotation_runs", terminated).await;
+    let report = vault.rotation().force().run().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 2));
+    assert_eq!(service.count("SELECT last_value FROM ends").await, 2);
+    // The lease is given back.
+    let report = vault.rotation().force().run().await.unwrap();
+    assert_eq!(report.outcome, Outcome::Complete);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_rotations_end_beside_sessions_that_are_terminated() {
     let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
     let crowd = Crowd::begin(service, &vault, 2).await;
