@@ -81,7 +81,8 @@ impl Crowd {
         &self.service
     }
 
-    /// Lets the writers, two refreshers and a reader begin, each with a vault of its own, as processes have it.
+    /// Lets the writers, two refreshers and a reader begin, each with a vault that `open` gives: one of its own, as processes
+    /// have it, or one for all.
     pub async fn start(self: &Arc<Self>, mut open: impl AsyncFnMut() -> Vault) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for writer in 0..self.writers {
@@ -226,7 +227,7 @@ impl Crowd {
         while self.goes_on() {
             for at in tenants.clone() {
                 let next = self.acknowledged[at].load(Ordering::SeqCst) + 1;
-                if next % 3 == 0 {
+                if next.is_multiple_of(3) {
                     self.write_by_revision(&vault, at, next).await;
                 } else {
                     self.put(&vault, at, next).await;
