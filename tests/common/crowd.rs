@@ -308,14 +308,14 @@ impl Crowd {
 
     /// Replaces every key, over and over, by turns with others that do so.
     pub async fn rotate(&self, vault: Vault, speed: impl Fn(Rotation) -> Rotation) {
-        self.rotate_with_rests(vault, Duration::from_millis(20), speed).await;
+        self.rotate_with_rests(vault, || Duration::from_millis(20), speed).await;
     }
 
-    /// The same with rests between, drawn from `rest` to its double.
+    /// The same with rests between, each drawn from what `rest` gives to its double.
     pub async fn rotate_with_rests(
         &self,
         vault: Vault,
-        rest: Duration,
+        rest: impl Fn() -> Duration,
         speed: impl Fn(Rotation) -> Rotation,
     ) {
         while self.goes_on() {
@@ -337,7 +337,7 @@ impl Crowd {
                 }
             }
             // The other's turn.
-            tokio::time::sleep(rest.mul_f64(1.0 + random_below(1_000) as f64 / 1_000.0)).await;
+            tokio::time::sleep(rest().mul_f64(1.0 + random_below(1_000) as f64 / 1_000.0)).await;
         }
     }
 }

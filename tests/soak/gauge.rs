@@ -28,9 +28,14 @@ impl Gauge {
         Self { warm_at: Instant::now() + warm_up, readings: Mutex::default() }
     }
 
+    /// Whether the warm-up is over.
+    pub fn is_warm(&self) -> bool {
+        Instant::now() >= self.warm_at
+    }
+
     /// Reads both, once it is warm.
     pub async fn read(&self, service: &Service) {
-        if Instant::now() < self.warm_at {
+        if !self.is_warm() {
             return;
         }
         let connections = match &service.database {

@@ -33,9 +33,12 @@ const VAULTS: u64 = 3;
 /// The connections of a vault's pool.
 const POOL: u64 = 10;
 
-/// The part of the time between two rotations of a rotator. What each leaves in the database, a key's record and its own,
-/// every connection to SQLite keeps in its cache: so much the same, however long it goes on.
+/// The part of the time between two rotations of a rotator, after the warm-up. What each leaves in the database, a key and a
+/// record, every connection to SQLite keeps in its cache: so much the same, however long it goes on.
 const REST: f64 = 1.0 / 40.0;
+
+/// The same within the warm-up, in which each connection meets all pages and statements of a rotation, which it caches, too.
+const WARM_UP_REST: Duration = Duration::from_millis(100);
 
 /// Between two moments at which all sessions are terminated.
 const TERMINATION: Duration = Duration::from_secs(2);
@@ -46,11 +49,14 @@ async fn soak(dialect: Dialect) {
     let (service, vault) = Service::begin(TestDatabase::create(dialect).await).await;
     let crowd = Crowd::begin(service, &vault, WRITERS).await;
     let mut tasks = crowd.start(async || vault.clone()).await;
+    let gauge = Arc::new(Gauge::new(duration.mul_f64(WARM_UP)));
     let speeds: [fn(Rotation) -> Rotation; 2] =
         [|rotation| rotation, |rotation| rotation.workers(2).unwrap()];
     for speed in speeds {
         let (crowd, vault) = (Arc::clone(&crowd), crowd.service().open().await);
-        tasks.spawn(async move { crowd.rotate_with_rests(vault, duration.mul_f64(REST), speed).await });
+        let gauge = Arc::clone(&gauge);
+        let rest = move || if gauge.is_warm() { duration.mul_f64(REST) } else { WARM_UP_REST };
+        tasks.spawn(async move { crowd.rotate_with_rests(vault, rest, speed).await });
     }
     if dialect == Dialect::Postgres {
         let crowd = Arc::clone(&crowd);
@@ -61,7 +67,6 @@ async fn soak(dialect: Dialect) {
             }
         });
     }
-    let gauge = Arc::new(Gauge::new(duration.mul_f64(WARM_UP)));
     let (measured, measuring) = (Arc::clone(&crowd), Arc::clone(&gauge));
     tasks.spawn(async move {
         while measured.goes_on() {
