@@ -33,11 +33,11 @@ const VAULTS: u64 = 3;
 /// The connections of a vault's pool.
 const POOL: u64 = 10;
 
-/// The part of the time between two rotations of a rotator, after the warm-up. What each leaves in the database, a key and a
-/// record, every connection to SQLite keeps in its cache: so much the same, however long it goes on.
+/// The part of the time between two rotations of a rotator, after the warm-up: about as many, however long it goes on. On
+/// SQLite each takes some memory that no cause was found for, see the manual's page on operations.
 const REST: f64 = 1.0 / 40.0;
 
-/// The same within the warm-up, in which each connection meets all pages and statements of a rotation, which it caches, too.
+/// The same within the warm-up, so that each connection has met the statements of a rotation.
 const WARM_UP_REST: Duration = Duration::from_millis(100);
 
 /// Between two moments at which all sessions are terminated.
