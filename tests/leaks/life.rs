@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::common::legacy::{add_legacy_rows, legacy_salt, salt};
 use crate::common::{Dialect, KeyFiles, Pool, TestDatabase};
-use crate::data_keys;
+use crate::derivation;
 use crate::search::Needle;
 
 const DATABASE_PASSWORD: &str = "Pw9MarkerOfTheDatabase";
@@ -265,7 +265,7 @@ async fn data_keys_of(database: &TestDatabase, vault: &Vault, keys: &KeyFiles, s
         let wrapped = database.fetch_one_text(&wrapped).await.unwrap();
         let organization = key.organization_id.as_ref().map_or(&[][..], |id| id.as_bytes());
         let bytes =
-            data_keys::unwrap(&master, vault.id().as_bytes(), key.id.as_bytes(), organization, &wrapped);
+            derivation::unwrap(&master, vault.id().as_bytes(), key.id.as_bytes(), organization, &wrapped);
         secrets.push(Needle::new(format!("data key {}", key.id), &bytes));
     }
     assert_eq!(secrets.len() - before, 5, "two shared, two of an organization, the legacy one");

@@ -1,12 +1,14 @@
 //! No secret is in a trace, an error, a `Debug` or a row: looked for after a life with every kind of failure, in all
-//! forms, by a search that finds what is planted.
+//! forms, by a search that finds what is planted. And none is left in memory, as another process reads it.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 #![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
 #[path = "../common/mod.rs"]
 mod common;
-mod data_keys;
+mod derivation;
 mod life;
+#[cfg(target_os = "linux")]
+mod memory;
 mod search;
 
 use std::io::Write;

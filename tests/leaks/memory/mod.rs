@@ -1,0 +1,130 @@
+//! What another process finds in the memory of one that uses a vault: keys only while the vault is open, a token only
+//! while its credential is held, and what is needed within a call never.
+
+mod argon2_memory;
+mod process;
+mod schedule;
+mod search;
+mod secrets;
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use credvault::Vault;
+use credvault::provider::Passphrase;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::common::vault::MasterKeyParts;
+use crate::common::{self, KeyFiles, TestDatabase, on_both_stores, token};
+use process::{Process, Step};
+use search::{PART_BYTES, Place, Secret};
+use secrets::Secrets;
+
+on_both_stores!(no_key_or_token_is_left_in_memory, no_passphrase_is_left_in_memory);
+
+async fn no_key_or_token_is_left_in_memory(database: TestDatabase) {
+    let keys = KeyFiles::new();
+    let spec = keys.generate("master.key");
+    let vault = database.create_vault(&spec).await;
+    let master = keys.key("master.key");
+    // The first characters of the key's text hold its id, which is no secret.
+    let text = master.line();
+    let text = ["the first half of the key's text", "the second half of the key's text"]
+        .into_iter()
+        .zip(text[30..].trim_end().as_bytes().chunks(23))
+        .map(|(name, part)| Secret::new(name, part));
+    nothing_is_left(&database, &vault, &spec, master, text.collect()).await;
+}
+
+async fn no_passphrase_is_left_in_memory(database: TestDatabase) {
+    let passphrase = drawn();
+    let keys = KeyFiles::new();
+    let spec = format!("passphrase:{}", keys.write("passphrase", &passphrase));
+    let provider =
+        Passphrase::from_secret(passphrase.as_str().into()).with_parameters(argon2_memory::parameters());
+    let vault = Vault::builder().url(database.url()).master_key_provider(Arc::new(provider));
+    let vault = vault.create_if_missing().build().await.unwrap();
+    let row = database.fetch_text("SELECT id, provider_record FROM vault_master_keys").await;
+    let [id, record] = [0, 1].map(|column| row[0][column].clone().unwrap());
+    let (key, mut passing) = argon2_memory::derive(passphrase.as_bytes(), &record);
+    passing.extend(ends("passphrase", &passphrase));
+    let master = MasterKeyParts { id: Uuid::parse_str(&id).unwrap().into_bytes(), key };
+    nothing_is_left(&database, &vault, &spec, master, passing).await;
+}
+
+/// A text that nobody has.
+fn drawn() -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(Uuid::new_v4()))
+}
+
+/// Beginning and end of a text: either alone is much.
+fn ends(name: &str, text: &str) -> [Secret; 2] {
+    let bytes = text.as_bytes();
+    [
+        Secret::new(format!("{name}'s beginning"), &bytes[..PART_BYTES]),
+        Secret::new(format!("{name}'s end"), &bytes[bytes.len() - PART_BYTES..]),
+    ]
+}
+
+/// Looks into a process through all its steps. `spec` is the place of its master key; `vault`, in another process, and
+/// `master` tell what to look for; `passing` is what is needed to have the master key, and gone after it.
+async fn nothing_is_left(
+    database: &TestDatabase,
+    vault: &Vault,
+    spec: &str,
+    master: MasterKeyParts,
+    passing: Vec<Secret>,
+) {
+    let (organization, integration) = database.add_tenant().await;
+    let drawn = drawn();
+    vault.organization(organization).put(integration, &token(&drawn)).await.unwrap();
+    let token = ends("token", &drawn);
+
+    let mut secrets = Secrets::of(master);
+    secrets.passing.extend(passing);
+    let mut process = Process::start(database.url(), spec, organization, integration);
+    for step in Step::ALL {
+        process.reaches(step);
+        secrets.add_stored(database, vault, integration).await;
+        nowhere(step, &process.places(&secrets.passing));
+
+        let found = process.places(&token);
+        if step == Step::Held {
+            everywhere(step, &token, &found);
+        } else {
+            nowhere(step, &found);
+        }
+
+        let found = process.places(&secrets.of_master_key);
+        if step == Step::Closed {
+            nowhere(step, &found);
+        } else {
+            everywhere(step, &secrets.of_master_key, &found);
+        }
+
+        let found = process.places(&secrets.of_row_key);
+        if [Step::Opened, Step::Closed].contains(&step) {
+            nowhere(step, &found);
+            nowhere(step, &process.places(&secrets.of_other_keys));
+        } else {
+            everywhere(step, &secrets.of_row_key, &found);
+        }
+    }
+    process.ends();
+}
+
+fn nowhere(step: Step, found: &[Place]) {
+    assert!(found.is_empty(), "{step:?}: {found:#?}");
+}
+
+fn everywhere(step: Step, secrets: &[Secret], found: &[Place]) {
+    for secret in secrets {
+        assert!(
+            found.iter().any(|place| place.secret == secret.name),
+            "{step:?}: {} is not there",
+            secret.name
+        );
+    }
+}
