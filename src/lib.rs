@@ -66,7 +66,7 @@
 //! store/           the tables: statements in, rows out; PostgreSQL, SQLite, migrations
 //! provider/        where master keys come from: key file, variable, passphrase, a service of your own
 //! envelope/        the stored format: seal, open, wrap, unwrap; legacy values, which only open
-//! crypto/          XAES-256-GCM, argon2id, key types, subkeys, wiping
+//! crypto/          XAES-256-GCM, argon2id, key types, subkeys, wiping, locked memory
 //! id secret json credential clock limit error
 //! ```
 //!

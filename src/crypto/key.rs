@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::key_bytes::KeyBytes;
+use super::locked::Locked;
 use super::memory::with_wiped_stack;
 use super::subkeys::{MacKey, Purpose, Subkeys, pae};
 use super::xaes::{GcmKey, XaesKey};
@@ -159,7 +160,7 @@ impl DataKey {
     /// The power to open what it has sealed.
     pub(crate) fn into_opening(self) -> OpeningKey {
         let cipher = if self.id.is_legacy() {
-            with_wiped_stack(|| RowCipher::Legacy(Arc::new(GcmKey::new(self.bytes.expose()))))
+            with_wiped_stack(|| RowCipher::Legacy(Arc::new(Locked::new(GcmKey::new(self.bytes.expose())))))
         } else {
             RowCipher::Cv1(self.subkeys.aead)
         };
@@ -203,8 +204,8 @@ pub(crate) struct OpeningKey {
 
 /// How the rows of a key were sealed.
 pub(crate) enum RowCipher {
-    Cv1(Arc<XaesKey>),
-    Legacy(Arc<GcmKey>),
+    Cv1(Arc<Locked<XaesKey>>),
+    Legacy(Arc<Locked<GcmKey>>),
 }
 
 impl OpeningKey {
@@ -226,7 +227,7 @@ impl fmt::Debug for OpeningKey {
 /// The power to seal rows: what only an active data key yields.
 pub(crate) struct SealingKey {
     id: DataKeyId,
-    cipher: Arc<XaesKey>,
+    cipher: Arc<Locked<XaesKey>>,
 }
 
 impl SealingKey {

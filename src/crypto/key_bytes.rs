@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
-
+use super::locked::Locked;
 use super::random;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The size of every key, in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// The bytes of a key: wiped when dropped, neither cloned nor shown.
-pub struct KeyBytes(SecretBox<[u8; KEY_BYTES]>);
+/// The bytes of a key: wiped when dropped, neither cloned nor shown, and kept from swap and core dumps where the system
+/// allows it.
+pub struct KeyBytes(Locked<[u8; KEY_BYTES]>);
 
 impl KeyBytes {
     /// A fresh key from the operating system's generator.
@@ -41,17 +41,17 @@ impl KeyBytes {
 
     /// A key that `fill` writes in place.
     pub(crate) fn zeros() -> Self {
-        Self(SecretBox::default())
+        Self(Locked::new([0; KEY_BYTES]))
     }
 
     /// The one way to the bytes.
     pub(crate) fn expose(&self) -> &[u8; KEY_BYTES] {
-        self.0.expose_secret()
+        &self.0
     }
 
     /// The one way to write them.
     pub(crate) fn expose_mut(&mut self) -> &mut [u8; KEY_BYTES] {
-        self.0.expose_secret_mut()
+        &mut self.0
     }
 }
 

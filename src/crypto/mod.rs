@@ -3,6 +3,7 @@
 pub(crate) mod kdf;
 pub(crate) mod key;
 pub(crate) mod key_bytes;
+pub(crate) mod locked;
 pub(crate) mod memory;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) mod memory_search;

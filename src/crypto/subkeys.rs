@@ -9,6 +9,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::key_bytes::KEY_BYTES;
+use super::locked::Locked;
 use super::xaes::XaesKey;
 
 /// The size of HMAC-SHA-256's output, in bytes.
@@ -88,11 +89,11 @@ impl MacKey {
     }
 }
 
-/// The subkeys of a key, on the heap at once: a value that moves leaves a copy behind.
+/// The subkeys of a key, where they stay at once: a value that moves leaves a copy behind.
 pub(crate) struct Subkeys {
-    pub(crate) aead: Arc<XaesKey>,
-    pub(crate) commit: Box<MacKey>,
-    pub(crate) check: Box<MacKey>,
+    pub(crate) aead: Arc<Locked<XaesKey>>,
+    pub(crate) commit: Locked<MacKey>,
+    pub(crate) check: Locked<MacKey>,
 }
 
 impl Subkeys {
@@ -101,9 +102,9 @@ impl Subkeys {
         let subkeys = hkdf(key, &info(purpose, id));
         let [aead, commit, check] = &*subkeys;
         Self {
-            aead: Arc::new(XaesKey::new(aead)),
-            commit: Box::new(MacKey::new(commit)),
-            check: Box::new(MacKey::new(check)),
+            aead: Arc::new(Locked::new(XaesKey::new(aead))),
+            commit: Locked::new(MacKey::new(commit)),
+            check: Locked::new(MacKey::new(check)),
         }
     }
 }

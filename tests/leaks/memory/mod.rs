@@ -18,13 +18,25 @@ use uuid::Uuid;
 
 use crate::common::vault::MasterKeyParts;
 use crate::common::{self, KeyFiles, TestDatabase, on_both_stores, token};
-use process::{Process, Step};
+use process::{Lockable, Process, Step};
 use search::{PART_BYTES, Place, Secret};
 use secrets::Secrets;
 
-on_both_stores!(no_key_or_token_is_left_in_memory, no_passphrase_is_left_in_memory);
+on_both_stores!(
+    no_key_or_token_is_left_in_memory,
+    no_passphrase_is_left_in_memory,
+    a_vault_does_without_locked_memory,
+);
 
 async fn no_key_or_token_is_left_in_memory(database: TestDatabase) {
+    nothing_is_left_by_a_key_file(&database, Lockable::Inherited).await;
+}
+
+async fn a_vault_does_without_locked_memory(database: TestDatabase) {
+    nothing_is_left_by_a_key_file(&database, Lockable::Nothing).await;
+}
+
+async fn nothing_is_left_by_a_key_file(database: &TestDatabase, lockable: Lockable) {
     let keys = KeyFiles::new();
     let spec = keys.generate("master.key");
     let vault = database.create_vault(&spec).await;
@@ -35,7 +47,8 @@ async fn no_key_or_token_is_left_in_memory(database: TestDatabase) {
         .into_iter()
         .zip(text[30..].trim_end().as_bytes().chunks(23))
         .map(|(name, part)| Secret::new(name, part));
-    nothing_is_left(&database, &vault, &spec, master, text.collect()).await;
+    let secrets = Secrets::of(master, text.collect());
+    nothing_is_left(database, &vault, &spec, secrets, lockable).await;
 }
 
 async fn no_passphrase_is_left_in_memory(database: TestDatabase) {
@@ -51,7 +64,7 @@ async fn no_passphrase_is_left_in_memory(database: TestDatabase) {
     let (key, mut passing) = argon2_memory::derive(passphrase.as_bytes(), &record);
     passing.extend(ends("passphrase", &passphrase));
     let master = MasterKeyParts { id: Uuid::parse_str(&id).unwrap().into_bytes(), key };
-    nothing_is_left(&database, &vault, &spec, master, passing).await;
+    nothing_is_left(&database, &vault, &spec, Secrets::of(master, passing), Lockable::Inherited).await;
 }
 
 /// A text that nobody has.
@@ -68,23 +81,21 @@ fn ends(name: &str, text: &str) -> [Secret; 2] {
     ]
 }
 
-/// Looks into a process through all its steps. `spec` is the place of its master key; `vault`, in another process, and
-/// `master` tell what to look for; `passing` is what is needed to have the master key, and gone after it.
+/// Looks into a process through all its steps. `spec` is the place of its master key; `vault`, in another process, tells what
+/// its data keys are.
 async fn nothing_is_left(
     database: &TestDatabase,
     vault: &Vault,
     spec: &str,
-    master: MasterKeyParts,
-    passing: Vec<Secret>,
+    mut secrets: Secrets,
+    lockable: Lockable,
 ) {
     let (organization, integration) = database.add_tenant().await;
     let drawn = drawn();
     vault.organization(organization).put(integration, &token(&drawn)).await.unwrap();
     let token = ends("token", &drawn);
 
-    let mut secrets = Secrets::of(master);
-    secrets.passing.extend(passing);
-    let mut process = Process::start(database.url(), spec, organization, integration);
+    let mut process = Process::start(lockable, database.url(), spec, organization, integration);
     for step in Step::ALL {
         process.reaches(step);
         secrets.add_stored(database, vault, integration).await;
@@ -92,7 +103,10 @@ async fn nothing_is_left(
 
         let found = process.places(&token);
         if step == Step::Held {
-            everywhere(step, &token, &found);
+            assert!(
+                token.iter().all(|part| found.iter().any(|place| place.secret == part.name)),
+                "{found:#?}"
+            );
         } else {
             nowhere(step, &found);
         }
@@ -101,17 +115,21 @@ async fn nothing_is_left(
         if step == Step::Closed {
             nowhere(step, &found);
         } else {
-            everywhere(step, &secrets.of_master_key, &found);
+            each_once(step, lockable, &secrets.of_master_key, &found);
         }
 
         let found = process.places(&secrets.of_row_key);
+        let of_others = process.places(&secrets.of_other_keys);
         if [Step::Opened, Step::Closed].contains(&step) {
             nowhere(step, &found);
-            nowhere(step, &process.places(&secrets.of_other_keys));
+            nowhere(step, &of_others);
         } else {
-            everywhere(step, &secrets.of_row_key, &found);
+            each_once(step, lockable, &secrets.of_row_key, &found);
         }
+        // The key of before the rotation may still be held, or not.
+        assert!(of_others.iter().all(|place| is_guarded(place, lockable)), "{step:?}: {of_others:#?}");
     }
+    assert_eq!(process.locked_kib() > 0, lockable == Lockable::Inherited, "{lockable:?}");
     process.ends();
 }
 
@@ -119,12 +137,18 @@ fn nowhere(step: Step, found: &[Place]) {
     assert!(found.is_empty(), "{step:?}: {found:#?}");
 }
 
-fn everywhere(step: Step, secrets: &[Secret], found: &[Place]) {
+/// Each secret stands in one place only, kept from core dumps, and from swap where that is allowed.
+fn each_once(step: Step, lockable: Lockable, secrets: &[Secret], found: &[Place]) {
     for secret in secrets {
+        let places: Vec<_> = found.iter().filter(|place| place.secret == secret.name).collect();
         assert!(
-            found.iter().any(|place| place.secret == secret.name),
-            "{step:?}: {} is not there",
+            places.len() == 1 && is_guarded(places[0], lockable),
+            "{step:?}: {}: {places:#?}",
             secret.name
         );
     }
+}
+
+fn is_guarded(place: &Place, lockable: Lockable) -> bool {
+    place.is_not_dumped() && place.is_locked() == (lockable == Lockable::Inherited)
 }

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use credvault::{IntegrationId, OrganizationId, Vault};
@@ -85,6 +86,32 @@ fn marks(seed: &str) -> [[u8; 32]; 2] {
     ["stack", "heap"].map(|place| Sha256::digest(format!("{seed} {place}")).into())
 }
 
+/// How much memory a process may lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lockable {
+    /// What this process may.
+    Inherited,
+    /// None at all.
+    Nothing,
+}
+
+impl Lockable {
+    fn command(self, program: &Path) -> Command {
+        let mut command = match self {
+            Self::Inherited => return Command::new(program),
+            // Root may lock as much as it likes, unless it gives that up.
+            Self::Nothing if rustix::process::geteuid().is_root() => {
+                let mut command = Command::new("setpriv");
+                command.args(["--bounding-set=-ipc_lock", "prlimit"]);
+                command
+            }
+            Self::Nothing => Command::new("prlimit"),
+        };
+        command.arg("--memlock=0:0").arg(program);
+        command
+    }
+}
+
 /// The process, seen from outside.
 pub(crate) struct Process {
     child: Child,
@@ -96,6 +123,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it, in the vault at `url` with the master key in the place `key`.
     pub(crate) fn start(
+        lockable: Lockable,
         url: &str,
         key: &str,
         organization: OrganizationId,
@@ -104,7 +132,9 @@ impl Process {
         let (organization, integration) = (organization.to_string(), integration.to_string());
         let seed = Uuid::new_v4().to_string();
         let [on_stack, on_heap] = marks(&seed);
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let tests = std::env::current_exe().unwrap();
+        let mut child = lockable
+            .command(&tests)
             .args(["--exact", "memory::process::a_process_with_a_vault", "--ignored", "--nocapture"])
             .envs(TOLD.into_iter().zip([url, key, &organization, &integration, &seed]))
             .envs([HOARD])
@@ -133,6 +163,13 @@ impl Process {
             line.clear();
             assert!(self.output.read_line(&mut line).unwrap() > 0, "it ended before it was {step:?}");
         }
+    }
+
+    /// How much of its memory is locked, in KiB.
+    pub(crate) fn locked_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
     /// All places of the secrets. What was planted is found, too, each time: the search looks.

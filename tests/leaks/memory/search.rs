@@ -24,11 +24,25 @@ pub(crate) struct Place {
     address: u64,
     /// `[heap]`, `[stack]`, a file, or nothing for a mapping without a name, as other threads' stacks are.
     mapping: String,
+    /// What the system does with the memory, as `VmFlags` has it.
+    flags: Vec<String>,
+}
+
+impl Place {
+    /// Whether it is never written to swap.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "lo")
+    }
+
+    /// Whether it is left out of core dumps.
+    pub(crate) fn is_not_dumped(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "dd")
+    }
 }
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {:x} {}", self.secret, self.address, self.mapping)
+        write!(f, "{} at {:x} {}, {}", self.secret, self.address, self.mapping, self.flags.join(" "))
     }
 }
 
@@ -70,6 +84,7 @@ pub(crate) fn places(pid: u32, secrets: &[Secret]) -> Vec<Place> {
                     secret: secrets[found.pattern()].name.clone(),
                     address: at + found.start() as u64,
                     mapping: mapping.name.clone(),
+                    flags: mapping.flags.clone(),
                 }));
             }
             at += step as u64;

@@ -23,10 +23,11 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    pub(crate) fn of(master: MasterKeyParts) -> Self {
+    /// Those of a vault with this master key; `passing` is what is needed to have it, and gone after that.
+    pub(crate) fn of(master: MasterKeyParts, passing: Vec<Secret>) -> Self {
         let mut secrets = Self {
             master,
-            passing: Vec::new(),
+            passing,
             of_master_key: Vec::new(),
             of_row_key: Vec::new(),
             of_other_keys: Vec::new(),
@@ -87,8 +88,11 @@ fn schedule(name: &str, key: &[u8; 32]) -> Vec<Secret> {
 
 /// What commitments and key checks are computed with.
 fn states(name: &str, derived: &Derived) -> Vec<Secret> {
-    let states = [("commit", &derived.commit), ("check", &derived.check)].map(|(subkey, key)| {
-        hmac_states(key).map(|state| Secret::halves(&format!("{name}: {subkey}'s state"), &state))
-    });
-    states.into_iter().flatten().flatten().collect()
+    let mut states = Vec::new();
+    for (subkey, key) in [("commit", &derived.commit), ("check", &derived.check)] {
+        for (side, state) in ["inner", "outer"].into_iter().zip(hmac_states(key)) {
+            states.extend(Secret::halves(&format!("{name}: {subkey}'s {side} state"), &state));
+        }
+    }
+    states
 }
