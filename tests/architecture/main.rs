@@ -56,8 +56,11 @@ const DOORS: [(&str, &[&str]); 5] = [
     ("argon2", &["crypto/kdf.rs"]),
     // The vault's builder takes the caller's pool, and tests get one.
     ("sqlx", &["store/", "store.rs", "test_util/database.rs", "vault/", "vault.rs"]),
-    ("unsafe", &["crypto/memory.rs"]),
+    ("unsafe", &["crypto/locked.rs"]),
 ];
+
+/// How often `unsafe` stands behind its door: who adds one changes this, and has it looked at.
+const UNSAFE_COUNT: usize = 11;
 
 /// What a statement begins with. Its only place is `store`.
 const SQL: [&str; 10] =
@@ -256,6 +259,16 @@ fn doors(file: &File) -> Vec<String> {
         }
     }
     findings
+}
+
+/// As much `unsafe` as was looked at, and not one more.
+fn audited(file: &File) -> Vec<String> {
+    let count = file.tokens.iter().filter(|token| token.ident() == Some("unsafe")).count();
+    let audited = if file.path == "crypto/locked.rs" { UNSAFE_COUNT } else { 0 };
+    match count == audited {
+        true => Vec::new(),
+        false => vec![file.finding(1, &format!("{count} times unsafe, where {audited} were looked at"))],
+    }
 }
 
 fn is_sql(text: &str) -> bool {

@@ -1,6 +1,9 @@
 //! The rules on the tree, and on planted violations.
 
-use super::{File, LONG_FILES, MAX_LINES, circles, comparisons, doors, exports, files, imports, scan, tree};
+use super::{
+    File, LONG_FILES, MAX_LINES, UNSAFE_COUNT, audited, circles, comparisons, doors, exports, files, imports,
+    scan, tree,
+};
 
 type Rule = fn(&File) -> Vec<String>;
 
@@ -123,7 +126,8 @@ fn a_planted_second_door_is_found() {
         ("provider/passphrase.rs", "fn f() { argon2::Argon2::default(); }"),
         ("provider/passphrase.rs", "use argon2;"),
         ("secret.rs", "fn f() { unsafe { g() } }"),
-        ("crypto/memory_map.rs", "unsafe impl Send for X {}"),
+        ("crypto/locked_map.rs", "unsafe impl Send for X {}"),
+        ("crypto/memory.rs", "fn f() { unsafe { g() } }"),
         ("error.rs", "impl From<sqlx::Error> for Error {}"),
         ("bin/credvault/main.rs", "type Pool = sqlx::PgPool;"),
         ("vault.rs", "const A: &str = \"SELECT id\";"),
@@ -141,7 +145,7 @@ fn the_doors_themselves_are_open() {
     for (path, source) in [
         ("crypto/xaes.rs", "use aes_gcm::Aes256Gcm;"),
         ("crypto/kdf.rs", "use argon2::Argon2;"),
-        ("crypto/memory.rs", "fn f() { unsafe { g() } }"),
+        ("crypto/locked.rs", "fn f() { unsafe { g() } }"),
         ("store/sqlite.rs", "use sqlx::SqlitePool; const A: &str = \"SELECT id\";"),
         ("vault.rs", "fn f(pool: sqlx::PgPool) {}"),
         ("bin/credvault/main.rs", "use anyhow::Context;"),
@@ -154,6 +158,21 @@ fn the_doors_themselves_are_open() {
     ] {
         allowed(doors, path, source);
     }
+}
+
+#[test]
+fn unsafe_is_as_much_as_was_looked_at() {
+    holds(audited);
+}
+
+#[test]
+fn a_planted_unsafe_is_counted() {
+    let counted = "unsafe { g() }; ".repeat(UNSAFE_COUNT);
+    allowed(audited, "crypto/locked.rs", &format!("fn f() {{ {counted} }}"));
+    refused(audited, "crypto/locked.rs", &format!("fn f() {{ {counted} unsafe {{ g() }} }}"));
+    refused(audited, "crypto/locked.rs", "");
+    refused(audited, "crypto/memory.rs", "unsafe impl Send for X {}");
+    allowed(audited, "crypto/memory.rs", "// unsafe\n#[cfg(test)] mod tests { unsafe fn f() {} }");
 }
 
 #[test]
