@@ -46,6 +46,7 @@
 //! | know which rows did not open, and try them again | [`Vault::quarantine`] |
 //! | know whether the master keys given suffice | [`VaultBuilder::check_master_keys`] |
 //! | end a process in good order | [`Vault::close`] |
+//! | keep a process's memory from others | [`forbid_core_dumps`] |
 //! | see all that in a service | `examples/github_service` |
 //! | migrate | [`migrate()`], [`VaultBuilder::create_if_missing`] |
 //! | test a service that uses it | the module `test_util`, and [the page on it](manual::testing) |
@@ -118,6 +119,7 @@ pub use credential::{
     Credential, CredentialLine, CredentialType, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS, MAX_VALUE_BYTES,
     Revision, Stored, Summary,
 };
+pub use crypto::process::forbid_core_dumps;
 pub use error::{Error, ErrorKind, Result};
 pub use id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId, VaultId};
 pub use rotation::{

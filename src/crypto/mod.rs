@@ -7,6 +7,7 @@ pub(crate) mod locked;
 pub(crate) mod memory;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) mod memory_search;
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod subkeys;
 pub(crate) mod xaes;

@@ -15,6 +15,8 @@ mod demo;
 mod documents;
 mod jobs;
 mod lookups;
+#[cfg(target_os = "linux")]
+mod processes;
 mod quarantine;
 mod refusals;
 mod rotation;

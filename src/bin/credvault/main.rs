@@ -46,6 +46,8 @@ use crate::failure::Exit;
 use crate::output::Report;
 
 fn main() -> ExitCode {
+    // Before there is a secret. Where the system can't, the command works all the same.
+    let _ = credvault::forbid_core_dumps();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return failure::of_command_line(&error),
