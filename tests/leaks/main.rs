@@ -3,6 +3,8 @@
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 #![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod derivation;
