@@ -19,6 +19,7 @@ mod lookups;
 mod processes;
 mod quarantine;
 mod refusals;
+mod roles;
 mod rotation;
 mod runs;
 mod schedules;

@@ -1,4 +1,4 @@
-//! Roles of PostgreSQL that are no superusers, each with the rights that the manual's page on operations gives it.
+//! Roles of PostgreSQL that are no superusers: those of `credvault roles`, and some that are others'.
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use uuid::Uuid;
@@ -14,13 +14,26 @@ pub struct Role {
 impl Role {
     /// Of a service with a vault.
     pub async fn service(database: &Database) -> Self {
-        Self::with_rights(
-            database,
-            "SELECT, INSERT, UPDATE, DELETE ON integration_credentials;
-             SELECT, INSERT, UPDATE ON integrations;
-             SELECT ON vault_identity, vault_master_keys, vault_data_keys, vault_key_material",
-        )
-        .await
+        let [service, ..] = Self::printed(database).await;
+        service
+    }
+
+    /// The service, the rotator and the reader of `credvault roles`. Roles are the server's, which all tests of a process
+    /// share: here they get names of their own.
+    pub async fn printed(database: &Database) -> [Self; 3] {
+        const SQL: [&str; 2] = [
+            include_str!("../../src/bin/credvault/roles/create.sql"),
+            include_str!("../../src/bin/credvault/roles/grant.sql"),
+        ];
+        let prefix = format!("role_{}", Uuid::new_v4().simple());
+        let mut owner = PgConnection::connect(database.url()).await.unwrap();
+        let sql = SQL.concat().replace("credvault_", &format!("{prefix}_"));
+        owner.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+        ["service", "rotator", "reader"].map(|role| {
+            let name = format!("{prefix}_{role}");
+            let url = database.url_as(&name);
+            Self { name, url }
+        })
     }
 
     /// Of a program that rotates.
@@ -37,12 +50,8 @@ impl Role {
 
     /// Of who looks after a vault, and changes nothing.
     pub async fn reader(database: &Database) -> Self {
-        Self::with_rights(
-            database,
-            "SELECT ON integrations, integration_credentials, vault_identity, vault_master_keys, vault_data_keys,
-                 vault_key_material, vault_quarantine",
-        )
-        .await
+        let [.., reader] = Self::printed(database).await;
+        reader
     }
 
     /// Of a service that was there before the vault, and has no right on its tables.

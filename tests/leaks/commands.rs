@@ -72,6 +72,7 @@ const AFTER: &[&str] = &[
     "verify",
     "delete --organization $OTHER --connector github",
     "demo --tokens 10 --organizations 2",
+    "roles",
     "completions bash",
     "man",
     "man --out pages",

@@ -172,6 +172,11 @@ pub(crate) enum Command {
     /// that is too old or compromised, or where the last rotation ended before its work was done.
     #[command(after_help = examples::STATUS)]
     Status(Status),
+    /// Print the SQL of PostgreSQL's roles for a vault, each with the least rights that its work needs.
+    ///
+    /// An owner, a service, a rotator and a reader. No database is asked, and nothing is written.
+    #[command(after_help = examples::ROLES)]
+    Roles(Roles),
     /// Print the completions for a shell.
     #[command(after_help = examples::COMPLETIONS)]
     Completions {
@@ -199,6 +204,28 @@ pub(crate) struct Demo {
     /// Keep the folder with the vault and its keys.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Roles {
+    /// Only one of the two steps; else both.
+    #[arg(long, value_enum)]
+    pub(crate) step: Option<RoleStep>,
+    /// What the roles' names begin with.
+    #[arg(long, value_name = "NAME", default_value = "credvault", value_parser = values::plain_name)]
+    pub(crate) prefix: String,
+    /// The schema of the tables.
+    #[arg(long, value_name = "NAME", default_value = "public", value_parser = values::plain_name)]
+    pub(crate) schema: String,
+}
+
+/// What is to be run to have the roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleStep {
+    /// Makes the roles: an administrator's, before `credvault init`
+    Create,
+    /// Grants their rights: the owner's, after `credvault init` and after an upgrade
+    Grant,
 }
 
 #[derive(Subcommand)]

@@ -26,6 +26,7 @@ mod master_key_check;
 mod output;
 mod quarantine;
 mod rewrap;
+mod roles;
 mod rotation;
 mod setup;
 mod shell_files;
@@ -93,6 +94,7 @@ async fn run_command(Arguments { global, command }: Arguments) -> anyhow::Result
         Command::Verify(asked) => verification::verify(&global, &asked).await,
         Command::Quarantine(command) => quarantine::run(&global, &command).await,
         Command::Status(asked) => status::status(&global, &asked).await,
+        Command::Roles(asked) => Ok(roles::roles(&asked)),
         Command::Completions { shell } => shell_files::completions(shell),
         Command::Man { out } => shell_files::man(out.as_deref()),
     }

@@ -164,6 +164,12 @@ Examples:
   credvault status
   credvault status --count --output json     for a monitor, with the exit code";
 
+pub(super) const ROLES: &str = "\
+Example:
+  credvault roles --step create | psql --single-transaction app     as an administrator
+  DATABASE_URL=postgres://credvault_owner@… credvault init
+  credvault roles --step grant | psql --single-transaction -U credvault_owner app";
+
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   credvault completions bash > ~/.local/share/bash-completion/completions/credvault

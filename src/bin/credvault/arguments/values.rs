@@ -10,6 +10,19 @@ pub(super) fn field_name(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
 }
 
+/// A name that SQL takes without quotes, and that has none to close.
+pub(super) fn plain_name(text: &str) -> Result<String, &'static str> {
+    /// PostgreSQL cuts a name at 63 bytes, and a role's goes on after its prefix.
+    const MAX_CHARS: usize = 48;
+    let first = |c: char| c.is_ascii_lowercase() || c == '_';
+    let is_plain = text.starts_with(first) && text.chars().all(|c| first(c) || c.is_ascii_digit());
+    if is_plain && text.len() <= MAX_CHARS {
+        Ok(text.to_owned())
+    } else {
+        Err("it is at most 48 small letters, digits and underscores, and begins with no digit")
+    }
+}
+
 /// A moment as the vault keeps it: in UTC, to the microsecond.
 pub(super) fn moment(text: &str) -> Result<OffsetDateTime, &'static str> {
     const FORM: &str = "it is a time such as 2027-01-31T12:00:00Z";
