@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod keys;
+mod matrix;
 
 use std::collections::HashSet;
 
