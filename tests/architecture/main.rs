@@ -300,13 +300,17 @@ fn comparisons(file: &File) -> Vec<String> {
     let tokens = &file.tokens;
     let mut findings = Vec::new();
     for at in 1..tokens.len() {
-        let called = matches!(tokens[at].ident(), Some("eq" | "ne"))
-            && tokens[at - 1].is(".")
+        let called = matches!(
+            tokens[at].ident(),
+            Some("eq" | "ne" | "cmp" | "starts_with" | "ends_with" | "contains")
+        ) && tokens[at - 1].is(".")
             && tokens.get(at + 1).is_some_and(|next| next.is("("));
         let (left, right) = if tokens[at].is("==") || tokens[at].is("!=") {
             (before(tokens, at), after(tokens, at + 1))
         } else if called {
             (before(tokens, at - 1), after(tokens, at + 2))
+        } else if compares_in_a_macro(tokens, at) {
+            (after(tokens, at + 3), Vec::new())
         } else {
             continue;
         };
@@ -316,6 +320,14 @@ fn comparisons(file: &File) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Whether a macro that compares its first argument begins at `at`.
+fn compares_in_a_macro(tokens: &[Token], at: usize) -> bool {
+    let compares = ["matches", "assert_eq", "assert_ne", "debug_assert_eq", "debug_assert_ne"];
+    tokens[at].ident().is_some_and(|name| compares.contains(&name))
+        && tokens.get(at + 1).is_some_and(|next| next.is("!"))
+        && tokens.get(at + 2).is_some_and(|next| next.is("("))
 }
 
 /// Whether an operand's names end in the value of a check; its length, and whether it is there, are no secret.

@@ -208,6 +208,11 @@ fn a_planted_comparison_by_value_is_found() {
         "fn f() { key.key_check(vault, id)? != &record.check }",
         "fn f() { x.eq(&self.tag) }",
         "fn f() { expected_tag.ne(x) }",
+        "fn f() { computed.starts_with(&self.commitment) }",
+        "fn f() { stored.key_check.ends_with(x) }",
+        "fn f() { tag.cmp(x).is_eq() }",
+        "fn f() { matches!(header.tag(), [0, ..]) }",
+        "fn f() { assert_eq!(stored_commitment, x) }",
     ] {
         for path in ["crypto/mac.rs", "envelope/open.rs", "keyring.rs", "vault.rs"] {
             refused(comparisons, path, source);
@@ -219,6 +224,7 @@ fn a_planted_comparison_by_value_is_found() {
 fn other_comparisons_are_allowed() {
     for source in [
         "fn f() { commitment.len() == 32 }",
+        "fn f() { matches!(error.kind(), Kind::A) && stored.starts_with(text::PREFIX) }",
         "fn f() { self.tag.ct_eq(&other.tag).into() }",
         "fn f() { stage == other.percentage }",
         "fn f() { check(commitment) && id == key.id() }",
