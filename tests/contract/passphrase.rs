@@ -10,6 +10,7 @@ use crate::common::{self, KeyFiles, TestDatabase, on_both_stores, read_token, to
 on_both_stores!(
     a_vault_opens_with_its_passphrase_alone,
     a_rewrap_leads_from_a_key_file_to_a_passphrase_and_to_another,
+    a_record_that_was_changed_in_the_database_is_refused_and_named,
 );
 
 /// The least that OWASP takes for enough: a test has no time for more.
@@ -65,4 +66,37 @@ async fn a_rewrap_leads_from_a_key_file_to_a_passphrase_and_to_another(database:
     assert_eq!(error.kind(), ErrorKind::KeyMismatch, "{error}");
     let vault = builder(&database, "second").build().await.unwrap();
     assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
+}
+
+async fn a_record_that_was_changed_in_the_database_is_refused_and_named(database: TestDatabase) {
+    let vault = builder(&database, "correct horse").create_if_missing().build().await.unwrap();
+    let id = vault.status().await.unwrap().master_keys[0].id;
+    let right = database.fetch_one_text("SELECT provider_record FROM vault_master_keys").await.unwrap();
+    let with = |from: &str, to: &str| right.replacen(from, to, 1);
+    let of_another_salt = match right.strip_suffix('A') {
+        Some(rest) => format!("{rest}Q"),
+        None => format!("{}A", &right[..right.len() - 1]),
+    };
+    for (record, kind, says) in [
+        (with("m=19456", "m=19455"), ErrorKind::Refused, "19456"),
+        (with("m=19456,t=2", "m=8,t=1"), ErrorKind::Refused, "19456"),
+        (with("m=19456", "m=1048577"), ErrorKind::Refused, "1048576"),
+        (with("t=2", "t=4294967295"), ErrorKind::Refused, "argon2id"),
+        (with("m=19456", "m=+19456"), ErrorKind::Malformed, "as a passphrase's record is written"),
+        (with("argon2id", "argon2d"), ErrorKind::Unsupported, "only argon2id"),
+        (String::new(), ErrorKind::Malformed, "as a passphrase's record is written"),
+        // Allowed, and not what the key was made with.
+        (with("t=2", "t=3"), ErrorKind::KeyMismatch, "is not master key"),
+        (with("m=19456", "m=19457"), ErrorKind::KeyMismatch, "is not master key"),
+        (of_another_salt, ErrorKind::KeyMismatch, "is not master key"),
+    ] {
+        let set = |record: &str| format!("UPDATE vault_master_keys SET provider_record = '{record}'");
+        database.execute(&set(&record)).await;
+        let error = builder(&database, "correct horse").build().await.unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), kind, "{record}: {text}");
+        assert!(text.contains(says) && text.contains(&id.to_string()), "{record}: {text}");
+        database.execute(&set(&right)).await;
+    }
+    builder(&database, "correct horse").build().await.unwrap();
 }
