@@ -55,9 +55,9 @@ mod sql {
             concat!(
                 "SELECT page.*
                    FROM (SELECT c.integration_id, i.organization_id, i.connector_type,
-                                sum(octet_length(c.credential_data_encrypted))
+                                sum(COALESCE(octet_length(c.credential_data_encrypted), 0))
                                     OVER (ORDER BY c.integration_id ROWS UNBOUNDED PRECEDING)
-                                    - octet_length(c.credential_data_encrypted) AS bytes_before, ",
+                                    - COALESCE(octet_length(c.credential_data_encrypted), 0) AS bytes_before, ",
                 credential_columns!(),
                 "
                            FROM ",
