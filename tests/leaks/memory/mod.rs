@@ -115,7 +115,7 @@ async fn nothing_is_left(
         if step == Step::Closed {
             nowhere(step, &found);
         } else {
-            each_once(step, lockable, &secrets.of_master_key, &found);
+            only_guarded(step, lockable, &secrets.of_master_key, &found);
         }
 
         let found = process.places(&secrets.of_row_key);
@@ -124,7 +124,7 @@ async fn nothing_is_left(
             nowhere(step, &found);
             nowhere(step, &of_others);
         } else {
-            each_once(step, lockable, &secrets.of_row_key, &found);
+            only_guarded(step, lockable, &secrets.of_row_key, &found);
         }
         // The key of before the rotation may still be held, or not.
         assert!(of_others.iter().all(|place| is_guarded(place, lockable)), "{step:?}: {of_others:#?}");
@@ -137,12 +137,13 @@ fn nowhere(step: Step, found: &[Place]) {
     assert!(found.is_empty(), "{step:?}: {found:#?}");
 }
 
-/// Each secret stands in one place only, kept from core dumps, and from swap where that is allowed.
-fn each_once(step: Step, lockable: Lockable, secrets: &[Secret], found: &[Place]) {
+/// Each secret stands somewhere, and only where it is kept from core dumps, and from swap where that is allowed. How often is
+/// the compiler's choice: a key that moves there takes along what its unused bytes held.
+fn only_guarded(step: Step, lockable: Lockable, secrets: &[Secret], found: &[Place]) {
     for secret in secrets {
         let places: Vec<_> = found.iter().filter(|place| place.secret == secret.name).collect();
         assert!(
-            places.len() == 1 && is_guarded(places[0], lockable),
+            !places.is_empty() && places.iter().all(|place| is_guarded(place, lockable)),
             "{step:?}: {}: {places:#?}",
             secret.name
         );
