@@ -120,7 +120,7 @@ async fn each_role_does_its_work_and_nothing_else() {
     }
     for table in ALL_TABLES {
         // Of all that is the vault's the service writes nothing, the reader nothing at all.
-        let writes = [format!("DELETE FROM {table}"), format!("INSERT INTO {table} SELECT * FROM {table}")];
+        let writes = [format!("DELETE FROM {table}"), format!("INSERT INTO {table} DEFAULT VALUES")];
         for sql in writes.iter().filter(|_| table.starts_with("vault_")) {
             assert!(!may(&service_url, sql).await, "{sql}");
         }
@@ -199,7 +199,4 @@ async fn who_may_only_read_can_verify_and_list_the_quarantine() {
         .execute(&format!("GRANT INSERT, UPDATE, DELETE ON vault_quarantine TO {}", reader.name))
         .await;
     assert_eq!(vault.quarantine().retry().await.unwrap().released, 1);
-    assert!(vault.status().await.is_err(), "it reads the runs, too");
-    service.database.execute(&format!("GRANT SELECT ON vault_rotation_runs TO {}", reader.name)).await;
-    vault.status().await.unwrap();
 }
