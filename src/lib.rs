@@ -102,6 +102,9 @@ mod credential;
 mod crypto;
 mod envelope;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod id;
 mod json;
 mod keyring;

@@ -4,6 +4,8 @@
 //! text  "cv1." base64url( header | commitment (wrapped keys only) | ciphertext | tag )
 //! ```
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod canonical;
 mod context;
 mod header;
 mod legacy;

@@ -5,6 +5,8 @@
 //! hands it back to unlock the same key later. The record is nothing that opens the key by itself: a salt with
 //! parameters for a passphrase, a service's ciphertext of the key, nothing at all for a key file.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod canonical;
 mod environment;
 mod guarded_file;
 mod key_file;

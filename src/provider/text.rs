@@ -177,6 +177,18 @@ impl MasterKeyLines {
         Ok(Self { place, keys })
     }
 
+    /// The keys, one a line, as they are generated.
+    ///
+    /// # Errors
+    ///
+    /// `Provider`, as making their texts.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn again(&self) -> Result<String> {
+        use secrecy::ExposeSecret;
+        let line = |key| MasterKeyText::of(key).map(|key| format!("{}\n", key.text().expose_secret()));
+        self.keys.iter().map(line).collect()
+    }
+
     /// The one key, to begin with.
     ///
     /// # Errors

@@ -239,3 +239,13 @@ impl fmt::Debug for Place {
         f.write_str("Place")
     }
 }
+
+/// Reads a database's URL, and connects to nothing: for the property tests and fuzz targets.
+///
+/// # Errors
+///
+/// As reading it.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn check_url(url: &str) -> Result<()> {
+    Target::parse(url).map(|_| ())
+}

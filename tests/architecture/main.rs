@@ -13,7 +13,7 @@ use std::path::Path as FilePath;
 use scan::{Kind, Path, Token};
 
 /// The modules by floor. Imports point down; on one floor only where [`SIDEWAYS`] says so.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("id", 0),
     ("json", 0),
     ("secret", 0),
@@ -29,6 +29,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("rotation", 4),
     ("vault", 5),
     ("bench", 6),
+    ("fuzz", 6),
     ("test_util", 6),
     // Documentation only: nothing in the house imports it.
     ("manual", 6),
