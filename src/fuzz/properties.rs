@@ -17,7 +17,10 @@ const LONGEST: Duration = Duration::from_secs(1);
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Characters that mean something to one of them, whole and halved.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 33] = [
+    "+",
+    "0",
+    "\u{1}",
     "cv1.",
     "cvmk1_",
     "=",

@@ -9,9 +9,12 @@ use super::Parser;
 const VECTORS: &str = include_str!("../../tests/vectors/vectors.json");
 const LEGACY_VECTORS: &str = include_str!("../../tests/vectors/legacy_vectors.json");
 
-const RECORDS: [&str; 3] = [
+/// As it is written, and nearly so.
+const RECORDS: [&str; 5] = [
     "argon2id$v=19$m=65536,t=3,p=4$AAECAwQFBgcICQoLDA0ODw",
     "argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw",
+    "argon2id$v=19$m=+65536,t=3,p=4$AAECAwQFBgcICQoLDA0ODw",
+    "argon2id$v=19$m=65536,t=03,p=4$AAECAwQFBgcICQoLDA0ODw",
     "argon2id$v=19$m=4294967295,t=3,p=4$AAECAwQFBgcICQoLDA0ODw",
 ];
 
@@ -59,7 +62,10 @@ pub(super) fn of(parser: Parser) -> Vec<Vec<u8>> {
         }
         Parser::Payload => {
             let payloads = texts(VECTORS, &["rows"], "payload");
-            payloads.iter().map(|hex| hex.chunks_exact(2).map(byte).collect()).collect()
+            let mut twice = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2].to_vec();
+            twice.extend([0, 1, b'a', 0, 0, 0, 0].repeat(2));
+            twice.resize(128, 0);
+            payloads.iter().map(|hex| hex.chunks_exact(2).map(byte).collect()).chain([twice]).collect()
         }
         Parser::KeyFile => {
             let vectors = parsed(VECTORS);
