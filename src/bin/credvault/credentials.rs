@@ -125,7 +125,7 @@ fn all_fields(stored: &Stored, integration: IntegrationId, reveal: bool) -> Zero
         ("expires", expiry(credential.expires_at())),
         ("revision", stored.revision.to_string()),
     ]);
-    // Spelled out, a control character takes eight bytes at most.
+    // Spelled out, what steers a terminal takes eight bytes at most.
     let room = |(name, value): (&str, &SecretText)| 8 * (name.len() + value.len()) + 32;
     let mut text =
         Zeroizing::new(String::with_capacity(head.len() + credential.fields().map(room).sum::<usize>() + 16));
@@ -138,7 +138,7 @@ fn all_fields(stored: &Stored, integration: IntegrationId, reveal: bool) -> Zero
         if reveal {
             // A key in PEM has lines; anything else that steers a terminal is spelled out.
             for c in value.expose_secret().chars() {
-                if c.is_control() && c != '\n' && c != '\t' {
+                if output::steers(c) && c != '\n' && c != '\t' {
                     text.extend(c.escape_default());
                 } else {
                     text.push(c);

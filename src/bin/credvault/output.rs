@@ -126,13 +126,21 @@ pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     })
 }
 
-/// `text` with its control characters spelled out: what comes from a database must not steer a terminal.
+/// `text` with what steers a terminal spelled out: it comes from a database, where tenants choose names.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
-    let spelled = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let spelled = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(spelled).collect::<String>().into()
+}
+
+/// Whether a character moves the cursor, breaks the line, or turns the direction of the text after it, by which a name
+/// would show as another one (Unicode Standard Annexes 9 and 14).
+pub(crate) fn steers(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
 }
 
 /// `1 row`, `2 rows`.
@@ -181,9 +189,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_spelled_out() {
+    fn what_steers_a_terminal_is_spelled_out() {
         assert_eq!(printable("git\u{1b}[2Jhub\n"), "git\\u{1b}[2Jhub\\n");
-        assert_eq!(printable("Zürich"), "Zürich");
+        assert_eq!(printable("git\u{202e}buh\u{2028}\u{9b}m"), "git\\u{202e}buh\\u{2028}\\u{9b}m");
+        for text in ["Zürich", "e\u{301}", "👩\u{200d}🚀", "שלום", "\u{feff}"] {
+            assert_eq!(printable(text), text);
+        }
     }
 
     #[test]
