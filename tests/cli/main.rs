@@ -13,6 +13,8 @@ mod credentials;
 mod data_keys;
 mod demo;
 mod documents;
+#[cfg(unix)]
+mod hostile;
 mod jobs;
 mod lookups;
 #[cfg(target_os = "linux")]

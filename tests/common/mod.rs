@@ -11,6 +11,7 @@
 #![allow(unreachable_pub, reason = "a harness is written as the library that it is")]
 
 pub mod crowd;
+pub mod hostile;
 pub mod legacy;
 pub mod long;
 pub mod postgres;

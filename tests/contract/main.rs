@@ -7,6 +7,7 @@ mod common;
 mod closing;
 mod compromise;
 mod credentials;
+mod hostile_values;
 mod limits;
 mod listing;
 mod master_key_check;
