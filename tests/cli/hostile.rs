@@ -145,7 +145,8 @@ async fn json_that_is_none_is_refused_and_not_repeated(database: TestDatabase) {
     let deep_list = format!("{{\"a\":{}", "[\"ghp_Marker\",".repeat(50_000));
     let many = (0..70_000).map(|number| format!("\"{number}\":\"\"")).collect::<Vec<_>>().join(",");
     let many = format!("{{\"a\":\"ghp_Marker\",{many}}}");
-    let inputs: [&[u8]; 19] = [
+    let inputs: [&[u8]; 20] = [
+        br#"{"a":"ghp_Marker\udc00"}"#,
         br#"{"a":"ghp_Marker\ud800"}"#,
         br#"{"a":"ghp_Marker\udc00\ud800"}"#,
         br#"{"a\ud800":"ghp_Marker"}"#,
