@@ -78,4 +78,12 @@ fn a_name_that_is_more_than_a_name_is_refused() {
         "{sql}"
     );
     assert!(!sql.contains("public") && !sql.contains("credvault_"), "{sql}");
+    // A prefix with a role's name in it stands as it was given.
+    let prefixed = shell.json(0, &["roles", "--prefix", "my_credvault_service"]);
+    let made = |role| format!("CREATE ROLE {} LOGIN;", prefixed[role].as_str().unwrap());
+    let sql = prefixed["sql"].as_str().unwrap();
+    assert!(
+        ["owner", "service", "rotator", "reader"].into_iter().all(|role| sql.contains(&made(role))),
+        "{sql}"
+    );
 }

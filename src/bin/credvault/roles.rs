@@ -23,9 +23,8 @@ pub(crate) fn roles(asked: &Roles) -> Report {
         Some(RoleStep::Create) => CREATE.to_owned(),
         Some(RoleStep::Grant) => GRANT.to_owned(),
     };
-    let sql = ROLES.iter().fold(written, |sql, role| {
-        sql.replace(&format!("{PREFIX}_{role}"), &format!("{}_{role}", asked.prefix))
-    });
+    // All at once: a prefix may itself have a role's name in it.
+    let sql = written.replace(&format!("{PREFIX}_"), &format!("{}_", asked.prefix));
     let sql = ["SCHEMA", "search_path TO"].iter().fold(sql, |sql, before| {
         sql.replace(&format!("{before} {SCHEMA}"), &format!("{before} {}", asked.schema))
     });
