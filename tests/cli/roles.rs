@@ -3,6 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::common::legacy::{add_legacy_rows, legacy_salt};
 use crate::common::{Dialect, TestDatabase};
 use crate::shell::Shell;
 
@@ -61,6 +62,32 @@ async fn the_roles_make_a_vault_and_work_with_it() {
         br#"{"access_token":"other"}"#,
     );
     owner.succeeds(&["keys", "destroy", &old, "--confirm", &old, "--no-grace"]);
+    rotator.succeeds(&["rotate"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_legacy_key_is_the_owners_to_destroy() {
+    let database = TestDatabase::create(Dialect::Postgres).await;
+    let TestDatabase::Postgres(postgres) = &database else { panic!("roles are PostgreSQL's") };
+    credvault::migrate(database.url()).await.unwrap();
+    let broken = add_legacy_rows(&database).await.remove(0).integration;
+    let owner = Shell::with_vault(&database);
+    let prefix = prefix();
+    database.execute(&owner.succeeds(&["roles", "--prefix", &prefix])).await;
+    std::fs::write(owner.path("salt"), legacy_salt()).unwrap();
+    owner.succeeds(&["adopt", "--salt-file", "salt"]);
+    database.set(broken, "credential_data_encrypted = 'AAAA'").await;
+    owner.run_with(&["adopt", "--re-encrypt", "--yes"], b"");
+    assert_eq!(owner.run_with(&["adopt", "--cut-over", "--yes"], b"").code, 4);
+    database.execute("DELETE FROM integration_credentials WHERE encryption_key_id = 'v1'").await;
+
+    let key = format!("file:{}", owner.path("master.key").display());
+    let rotator = Shell::new()
+        .with("CREDVAULT_DATABASE", &postgres.url_as(&format!("{prefix}_rotator")))
+        .with("CREDVAULT_MASTER_KEY", &key);
+    let line = rotator.fails(1, &["rotate"]);
+    assert!(line.contains("permission denied for table vault_key_material"), "{line}");
+    owner.succeeds(&["rotate"]);
     rotator.succeeds(&["rotate"]);
 }
 
