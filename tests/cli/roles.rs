@@ -18,7 +18,7 @@ async fn the_roles_make_a_vault_and_work_with_it() {
     let TestDatabase::Postgres(postgres) = &database else { panic!("roles are PostgreSQL's") };
     let prefix = prefix();
     let printing = Shell::new();
-    let printed = printing.json(0, &["roles", "--prefix", &prefix, "--step", "create"]);
+    let printed = printing.json(0, &["roles", "--prefix", &prefix, "--schema", "vault", "--step", "create"]);
     assert_eq!(printed["rotator"], json!(format!("{prefix}_rotator")));
     database.execute(printed["sql"].as_str().unwrap()).await;
 
@@ -34,11 +34,13 @@ async fn the_roles_make_a_vault_and_work_with_it() {
     owner.succeeds(&["init"]);
     // Before they are granted, there are no rights.
     service.fails(1, &["status"]);
-    let grants = printing.succeeds(&["roles", "--prefix", &prefix, "--step", "grant"]);
+    let grants = printing.succeeds(&["roles", "--prefix", &prefix, "--schema", "vault", "--step", "grant"]);
     let grants = format!("SET ROLE {prefix}_owner; {grants}; RESET ROLE");
     database.execute(&grants).await;
     // After an upgrade they are granted again.
     database.execute(&grants).await;
+    let tables = "SELECT count(*)::text FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(database.fetch_one_text(tables).await.as_deref(), Some("0"), "the tables are in the schema");
 
     let (organization, integration) = service.put_token();
     rotator.succeeds(&["rotate", "--force"]);

@@ -25,7 +25,7 @@ pub(crate) fn roles(asked: &Roles) -> Report {
     };
     // All at once: a prefix may itself have a role's name in it.
     let sql = written.replace(&format!("{PREFIX}_"), &format!("{}_", asked.prefix));
-    let sql = ["SCHEMA", "search_path TO"].iter().fold(sql, |sql, before| {
+    let sql = ["SCHEMA", "EXISTS", "search_path TO"].iter().fold(sql, |sql, before| {
         sql.replace(&format!("{before} {SCHEMA}"), &format!("{before} {}", asked.schema))
     });
     let name = |role: &str| (role.to_owned(), format!("{}_{role}", asked.prefix).into());

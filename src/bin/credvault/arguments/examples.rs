@@ -166,9 +166,9 @@ Examples:
 
 pub(super) const ROLES: &str = "\
 Example:
-  credvault roles --step create | psql --single-transaction app     as an administrator
+  credvault roles --step create | psql -1 -v ON_ERROR_STOP=1 app     as an administrator
   DATABASE_URL=postgres://credvault_owner@… credvault init
-  credvault roles --step grant | psql --single-transaction -U credvault_owner app";
+  credvault roles --step grant | psql -1 -v ON_ERROR_STOP=1 -U credvault_owner app";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

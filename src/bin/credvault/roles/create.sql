@@ -10,5 +10,10 @@ CREATE ROLE credvault_rotator LOGIN;
 -- `credvault status`, `verify` and `quarantine list`; and all that only reads.
 CREATE ROLE credvault_reader LOGIN;
 
+CREATE SCHEMA IF NOT EXISTS public;
+ALTER ROLE credvault_owner SET search_path TO public;
+ALTER ROLE credvault_service SET search_path TO public;
+ALTER ROLE credvault_rotator SET search_path TO public;
+ALTER ROLE credvault_reader SET search_path TO public;
 GRANT USAGE, CREATE ON SCHEMA public TO credvault_owner;
 GRANT USAGE ON SCHEMA public TO credvault_service, credvault_rotator, credvault_reader;
