@@ -9,6 +9,10 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// The longest URL that is read, in bytes: more than hosts, paths and parameters take, and little for sqlx's parser, which
+/// knows no limit.
+const MAX_URL_BYTES: usize = 65_536;
+
 /// A database by its URL.
 pub(super) enum Target {
     #[cfg(feature = "postgres")]
@@ -27,6 +31,12 @@ impl Target {
     ///
     /// `InvalidInput` if `url` is of no known form, `Unsupported` if this build has no such store.
     pub(super) fn parse(url: &str) -> Result<Self> {
+        if url.len() > MAX_URL_BYTES {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("the database URL is longer than {MAX_URL_BYTES} bytes"),
+            ));
+        }
         // The URL may hold a password, and so may sqlx's error about it: neither is repeated.
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             #[cfg(feature = "postgres")]
@@ -71,6 +81,15 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "sqlite")]
+    fn a_url_longer_than_the_limit_is_refused() {
+        let url = |bytes: usize| format!("{:a<bytes$}", "sqlite:");
+        assert!(Target::parse(&url(MAX_URL_BYTES)).is_ok());
+        let error = Target::parse(&url(MAX_URL_BYTES + 1)).err().map(|error| error.kind());
+        assert_eq!(error, Some(ErrorKind::InvalidInput));
+    }
 
     #[test]
     #[cfg(feature = "sqlite")]
