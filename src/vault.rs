@@ -23,7 +23,7 @@ use crate::credential::Summary;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IntegrationId, OrganizationId, VaultId};
 use crate::keyring::Keyring;
-use crate::limit::{self, within};
+use crate::limit::{self, StandingTimer, within};
 use crate::provider::MasterKeyProvider;
 use crate::rotation::{Adoption, LegacySalt, Rewrap, Rotation, RunSummary, move_on, run_summaries};
 use crate::store::{Phase, Store};
@@ -77,6 +77,7 @@ struct Inner {
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     call_limit: Duration,
+    _timer: StandingTimer,
 }
 
 impl Vault {

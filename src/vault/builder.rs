@@ -7,7 +7,7 @@ use super::{Inner, MasterKeyCheck, Vault, init, master_key_check};
 use crate::clock::{Clock, DatabaseClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Keyring, MasterKeys};
-use crate::limit::{self, within};
+use crate::limit::{self, StandingTimer, within};
 use crate::provider::{self, MasterKeyProvider};
 use crate::rotation::finish_pre_active;
 use crate::store::{Missing, Place, Store};
@@ -142,7 +142,14 @@ impl VaultBuilder {
             finish_pre_active(store.as_ref(), &keyring, self.clock.as_ref(), None).await?;
         }
         let (clock, call_limit) = (self.clock, self.call_limit);
-        Ok(Vault(Arc::new(Inner { id: identity.vault, store, keyring, clock, call_limit })))
+        Ok(Vault(Arc::new(Inner {
+            id: identity.vault,
+            store,
+            keyring,
+            clock,
+            call_limit,
+            _timer: StandingTimer::start(call_limit),
+        })))
     }
 }
 
