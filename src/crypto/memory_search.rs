@@ -4,6 +4,7 @@
 use std::fs::{File, read_to_string};
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 
 use memchr::memmem;
 use zeroize::{Zeroize, Zeroizing};
@@ -12,6 +13,9 @@ use super::random;
 
 /// What is read at once.
 const WINDOW_BYTES: usize = 1 << 20;
+
+/// One search at a time: what a search reads holds the secrets that another one looks for.
+static SEARCHING: Mutex<()> = Mutex::new(());
 
 /// A secret to look for, kept with every bit flipped so that looking for it does not find itself.
 pub(crate) struct Needle(Vec<u8>);
@@ -38,6 +42,7 @@ impl Needle {
 
     /// How often the secret, or its first 16 bytes if it is longer, stands in this process's writable memory.
     pub(crate) fn count(&self) -> usize {
+        let _one = SEARCHING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut secret = self.reveal();
         secret[16.min(self.0.len())..].zeroize();
         secret.truncate(16);
