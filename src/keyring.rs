@@ -19,7 +19,7 @@ use crate::store::{DataKeyRow, KeyState, On, Store};
 
 pub(crate) use master_keys::{MasterKeys, unlock_with, unlock_with_any};
 
-/// The most data keys held at once of each use: some hundred bytes each.
+/// The most data keys held at once of each use: a kibibyte each, in locked memory.
 const MAX_KEYS: usize = 1_000;
 
 /// How long an unwrapped data key stays in memory: long enough that a busy service unwraps next to never, short

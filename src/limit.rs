@@ -14,6 +14,9 @@ pub(crate) const CALL: Duration = Duration::from_secs(30);
 /// How long a call may take that goes through the whole table: of a hundred million rows, a count takes minutes.
 pub(crate) const TABLE: Duration = Duration::from_secs(30 * 60);
 
+/// The standing timer ends once in this time at most. A call's limit that is shorter is no service's.
+const STANDING: Duration = Duration::from_secs(1);
+
 /// What a call gives within its limit; after that it is dropped where it stands, as its caller may drop it, too.
 ///
 /// # Errors
@@ -29,7 +32,7 @@ pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = Result
     })
 }
 
-/// A timer that stands as long as this does, and always ends before that of a call.
+/// A timer that stands as long as this does, and ends before that of a call.
 ///
 /// To begin a timer that ends before all others, tokio wakes up the thread that waits for the next one. Where there is no
 /// other, each call would do that, for a fifth more of the time that a get takes.
@@ -44,7 +47,7 @@ impl StandingTimer {
     pub(crate) fn start(limit: Duration) -> Self {
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let mut soon = tokio::time::interval((limit / 2).max(SHORTEST));
+            let mut soon = tokio::time::interval((limit / 2).max(STANDING));
             loop {
                 soon.tick().await;
             }
@@ -52,9 +55,6 @@ impl StandingTimer {
         Self { _task: task }
     }
 }
-
-/// A limit so short is no service's: nothing is gained by a timer that runs all the time.
-const SHORTEST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
