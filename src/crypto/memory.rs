@@ -1,4 +1,4 @@
-//! Memory that is wiped: buffers on the heap, and what the primitives leave on the stack.
+//! Memory that is wiped: buffers on the heap, and what the primitives leave on the stack; and how buffers are filled.
 
 use secrecy::SecretSlice;
 use zeroize::zeroize_stack;
@@ -32,4 +32,12 @@ pub(crate) fn wiped_zeros(bytes: usize) -> SecretSlice<u8> {
     let mut zeros = Vec::with_capacity(bytes);
     zeros.resize(bytes, 0);
     zeros.into()
+}
+
+/// Writes `bytes` to the beginning of `buffer`, and gives the rest of it.
+#[inline(always)]
+pub(crate) fn write<'b>(buffer: &'b mut [u8], bytes: &[u8]) -> &'b mut [u8] {
+    let (to, rest) = buffer.split_at_mut(bytes.len());
+    to.copy_from_slice(bytes);
+    rest
 }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::key_bytes::KEY_BYTES;
 use super::locked::Locked;
+use super::memory::write;
 use super::xaes::XaesKey;
 
 /// The size of HMAC-SHA-256's output, in bytes.
@@ -50,16 +51,30 @@ impl Purpose {
 /// ```text
 /// u64le count | count × (u64le length, bytes)
 /// ```
-#[inline]
 pub(crate) fn pae<const PARTS: usize>(parts: [&[u8]; PARTS]) -> Vec<u8> {
-    let bytes: usize = parts.iter().map(|part| part.len() + 8).sum();
-    let mut encoded = Vec::with_capacity(8 + bytes);
-    encoded.extend_from_slice(&(PARTS as u64).to_le_bytes());
+    with_pae(parts, <[u8]>::to_vec)
+}
+
+/// The most bytes of an encoding that stands on the stack: a row's has 197 and its type.
+const SHORT_BYTES: usize = 224;
+
+/// What `work` gives for the [`pae`] of the parts, which takes no memory of its own where it is short.
+#[inline]
+pub(crate) fn with_pae<T, const PARTS: usize>(parts: [&[u8]; PARTS], work: impl FnOnce(&[u8]) -> T) -> T {
+    let bytes = 8 + parts.iter().map(|part| part.len() + 8).sum::<usize>();
+    let (mut short, mut long) = ([0; SHORT_BYTES], Vec::new());
+    let encoded = if bytes <= SHORT_BYTES {
+        &mut short[..bytes]
+    } else {
+        long.resize(bytes, 0);
+        &mut long[..]
+    };
+    let mut rest = write(encoded, &(PARTS as u64).to_le_bytes());
     for part in parts {
-        encoded.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        encoded.extend_from_slice(part);
+        rest = write(rest, &(part.len() as u64).to_le_bytes());
+        rest = write(rest, part);
     }
-    encoded
+    work(encoded)
 }
 
 /// A key of HMAC-SHA-256, as the two states that it begins with.
@@ -165,6 +180,9 @@ pub(crate) mod tests {
     #[test]
     fn lists_of_parts_never_share_an_encoding() {
         assert_ne!(pae([b"ab", b"c"]), pae([b"a", b"bc"]));
+        let long = [b'x'; SHORT_BYTES];
+        assert_eq!(pae([&long])[16..], long);
+        assert_eq!(pae([&long[..SHORT_BYTES - 16]])[16..], long[16..]);
         assert_ne!(pae([]), pae([b""]));
         // PASETO's own examples.
         assert_eq!(pae([b"test"]), *b"\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0test");

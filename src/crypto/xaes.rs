@@ -139,14 +139,14 @@ impl XaesKey {
     /// 00 | counter 01, 02 | 'X' | 00 | first 12 bytes of the nonce
     /// ```
     fn message_key(&self, nonce: &[u8; NONCE_BYTES]) -> [u8; KEY_BYTES] {
+        // As numbers: bytes that are put together one by one wait for each other in the processor.
+        let mut nonce_block = [0; 16];
+        nonce_block[4..].copy_from_slice(&nonce[..12]);
+        let first = u128::from_le_bytes(nonce_block) ^ u128::from_le_bytes(*self.k1) ^ 0x0058_0100;
+        let second = first ^ (0x01 ^ 0x02) << 8;
         let mut key = [0; KEY_BYTES];
-        for (block, counter) in key.as_chunks_mut::<16>().0.iter_mut().zip(1..) {
-            block[1..3].copy_from_slice(&[counter, b'X']);
-            block[4..].copy_from_slice(&nonce[..12]);
-            for (byte, k1) in block.iter_mut().zip(self.k1.iter()) {
-                *byte ^= k1;
-            }
-        }
+        key[..16].copy_from_slice(&first.to_le_bytes());
+        key[16..].copy_from_slice(&second.to_le_bytes());
         // In place: blocks of their own would have to be wiped, too.
         Narrow(&self.cipher).encrypt_blocks(Array::cast_slice_from_core_mut(key.as_chunks_mut::<16>().0));
         key

@@ -1,7 +1,7 @@
 //! What a sealed value is bound to: its associated data.
 
 use super::header::Header;
-use crate::crypto::subkeys::pae;
+use crate::crypto::subkeys::{pae, with_pae};
 use crate::id::{DataKeyId, IntegrationId, OrganizationId, VaultId};
 
 /// The column that sealed rows stand in.
@@ -18,15 +18,18 @@ pub(crate) struct RowContext<'a> {
 }
 
 impl RowContext<'_> {
-    pub(super) fn associated_data(&self, header: &Header) -> Vec<u8> {
-        pae([
+    /// What `work` gives for the associated data.
+    #[inline]
+    pub(super) fn with_associated_data<T>(&self, header: &Header, work: impl FnOnce(&[u8]) -> T) -> T {
+        let parts = [
             b"credvault/v1/row",
-            header.as_bytes(),
+            &header.as_bytes()[..],
             COLUMN,
             self.organization.as_bytes(),
             self.integration.as_bytes(),
             self.credential_type.as_bytes(),
-        ])
+        ];
+        with_pae(parts, work)
     }
 }
 

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use super::text::malformed;
 use crate::clock::Timestamp;
 use crate::credential::{Credential, CredentialType, MAX_FIELDS, MAX_NAME_BYTES, MAX_VALUE_BYTES};
+use crate::crypto::memory::write;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::SecretText;
 
@@ -87,14 +88,6 @@ impl<'a> Payload<'a> {
             rest = write(rest, value.expose_secret().as_bytes());
         }
     }
-}
-
-/// Writes `bytes` to the beginning of `buffer`, and gives the rest of it.
-#[inline(always)]
-fn write<'b>(buffer: &'b mut [u8], bytes: &[u8]) -> &'b mut [u8] {
-    let (to, rest) = buffer.split_at_mut(bytes.len());
-    to.copy_from_slice(bytes);
-    rest
 }
 
 /// The credential in a payload.

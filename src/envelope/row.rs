@@ -149,7 +149,10 @@ fn opened(
             format!("it was sealed by data key {sealed_by}, and {key_id} was given to open it"),
         ));
     }
-    cipher.open(&header.nonce(), &context.associated_data(&header), payload, tag).map_err(|_| {
+    let opened = context.with_associated_data(&header, |associated_data| {
+        cipher.open(&header.nonce(), associated_data, payload, tag)
+    });
+    opened.map_err(|_| {
         Error::new(
             ErrorKind::Tampered,
             format!("it does not authenticate under data key {key_id} in this place"),
@@ -168,9 +171,10 @@ fn seal_in_place(
     let sealed = Header::new(Purpose::Row, key.id().as_bytes(), nonce);
     let Parts { header, payload, tag } = parts(row.expose_secret_mut())?;
     *header = *sealed.as_bytes();
-    *tag = key
-        .cipher()
-        .seal(&sealed.nonce(), &context.associated_data(&sealed), payload)
+    *tag = context
+        .with_associated_data(&sealed, |associated_data| {
+            key.cipher().seal(&sealed.nonce(), associated_data, payload)
+        })
         .map_err(|_| Error::new(ErrorKind::InvalidInput, "the credential is too large to seal"))?;
     Ok(text::encode(row.expose_secret()))
 }
