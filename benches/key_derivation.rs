@@ -14,10 +14,8 @@ const ROUNDS: usize = 11;
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("no runtime");
     let passphrase = Passphrase::from_secret("correct horse battery staple".into());
-    let context = ProviderContext {
-        vault_id: VaultId::from(Uuid::from_u128(1)),
-        master_key_id: MasterKeyId::from(Uuid::from_u128(2)),
-    };
+    let context =
+        ProviderContext::new(VaultId::from(Uuid::from_u128(1)), MasterKeyId::from(Uuid::from_u128(2)));
     let (_, record) = runtime.block_on(passphrase.create(&context)).expect("it derives");
     // The default: 64 MiB, 3 passes, 4 lanes.
     let params = Params::new(65_536, 3, 4, Some(32)).expect("they are valid");

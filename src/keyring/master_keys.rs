@@ -135,7 +135,7 @@ pub(crate) async fn unlock_with(
     vault: VaultId,
     row: &MasterKeyRow,
 ) -> Result<MasterKey> {
-    let context = ProviderContext { vault_id: vault, master_key_id: row.id };
+    let context = ProviderContext::new(vault, row.id);
     let record = ProviderRecord::new(row.provider_record.clone())?;
     let key = provider.unlock(&record, &context).await?;
     hold_to_check(&key, vault, row)?;

@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_in_a_variable_is_found_by_its_id() {
         let provider = Environment::new(VARIABLE).unwrap();
-        let mut context = ProviderContext { vault_id: Uuid::nil().into(), master_key_id: Uuid::nil().into() };
+        let mut context = ProviderContext::new(Uuid::nil().into(), Uuid::nil().into());
         if std::env::var_os(VARIABLE).is_some() {
             let (key, record) = provider.create(&context).await.unwrap();
             assert_eq!(record.as_str(), "");

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn context(id: MasterKeyId) -> ProviderContext {
-        ProviderContext { vault_id: Uuid::nil().into(), master_key_id: id }
+        ProviderContext::new(Uuid::nil().into(), id)
     }
 
     #[tokio::test]

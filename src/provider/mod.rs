@@ -5,13 +5,18 @@
 //! hands it back to unlock the same key later. The record is nothing that opens the key by itself: a salt with
 //! parameters for a passphrase, a service's ciphertext of the key, nothing at all for a key file.
 
+mod cache_period;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod canonical;
+mod context;
 mod environment;
 mod guarded_file;
 mod key_file;
 mod passphrase;
 mod recipe;
+#[cfg(any(test, feature = "exec", feature = "vault-transit", feature = "pkcs11"))]
+mod service;
+mod services;
 mod text;
 
 use std::fmt;
@@ -20,6 +25,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::zeroize_stack;
 
+pub use self::cache_period::CachePeriod;
+pub use self::context::ProviderContext;
 pub use self::environment::Environment;
 pub use self::key_file::{KeyFile, MAX_KEY_FILE_BYTES};
 pub use self::passphrase::{MAX_PASSPHRASE_BYTES, Passphrase};
@@ -28,7 +35,7 @@ pub use crate::crypto::kdf::Argon2Parameters;
 pub use crate::crypto::key::MasterKey;
 pub use crate::crypto::key_bytes::{KEY_BYTES, KeyBytes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{MasterKeyId, VaultId};
+use crate::id::MasterKeyId;
 
 /// A source of master keys.
 ///
@@ -97,6 +104,25 @@ pub trait MasterKeyProvider: fmt::Debug + Send + Sync {
     /// record is none that it made; `Provider` if the key can't be had.
     async fn unlock(&self, record: &ProviderRecord, context: &ProviderContext) -> Result<MasterKey>;
 
+    /// The record of a key that is there already: what [`create`](Self::create) would have returned for it, made now, as
+    /// after the service has rotated its own key.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where no service wraps the key, as by default; `Provider` if the service fails.
+    async fn wrap(&self, key: &KeyBytes, context: &ProviderContext) -> Result<ProviderRecord> {
+        let _ = (key, context);
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("a master key of the kind {} has no record that could be made anew", self.kind()),
+        ))
+    }
+
+    /// How long a key may be used without being asked for again; by default as long as the vault is open.
+    fn cache(&self) -> Option<CachePeriod> {
+        None
+    }
+
     /// The ids of the keys that it holds, where keys come with ids of their own, as in a key file; none where the
     /// vault draws them. Only asked to say what was given.
     ///
@@ -106,15 +132,6 @@ pub trait MasterKeyProvider: fmt::Debug + Send + Sync {
     async fn ids(&self) -> Result<Vec<MasterKeyId>> {
         Ok(Vec::new())
     }
-}
-
-/// Which key of which vault a provider is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProviderContext {
-    /// The vault. A service that authenticates data beside a ciphertext should bind this.
-    pub vault_id: VaultId,
-    /// The master key; drawn by the vault before `create`.
-    pub master_key_id: MasterKeyId,
 }
 
 /// The most bytes of a [`ProviderRecord`]: some ten times what the ciphertext of a key by any key-management
@@ -202,7 +219,7 @@ pub fn from_spec(spec: &str) -> Result<Arc<dyn MasterKeyProvider>> {
              or `passphrase:env:NAME`",
         ));
     }
-    Err(unknown_form())
+    services::from_spec(spec).unwrap_or_else(|| Err(unknown_form()))
 }
 
 /// The path of a spec, unless it is none or a master key's text in its place.

@@ -171,7 +171,7 @@ mod tests {
     const CHEAP: &str = "argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw";
 
     fn context() -> ProviderContext {
-        ProviderContext { vault_id: Uuid::nil().into(), master_key_id: Uuid::from_u128(1).into() }
+        ProviderContext::new(Uuid::nil().into(), Uuid::from_u128(1).into())
     }
 
     fn record(text: &str) -> ProviderRecord {

@@ -150,7 +150,7 @@ impl Rewrap {
         {
             return Ok(self.keyring.master_keys().hold(key));
         }
-        let context = ProviderContext { vault_id: vault, master_key_id: MasterKeyId::from(Uuid::now_v7()) };
+        let context = ProviderContext::new(vault, MasterKeyId::from(Uuid::now_v7()));
         let (key, record) = self.to.create(&context).await?;
         let row = NewMasterKey {
             id: key.id(),

@@ -18,7 +18,7 @@ pub(super) async fn create_unless_there(store: &dyn Store, provider: &dyn Master
         return Ok(());
     }
     let vault = VaultId::from(uuid::Uuid::new_v4());
-    let context = ProviderContext { vault_id: vault, master_key_id: MasterKeyId::from(uuid::Uuid::now_v7()) };
+    let context = ProviderContext::new(vault, MasterKeyId::from(uuid::Uuid::now_v7()));
     let (master, record) = provider.create(&context).await?;
     let data_key = DataKey::generate(None)?;
     let wrap = WrapContext { vault, data_key: data_key.id(), organization: None };

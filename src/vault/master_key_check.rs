@@ -105,7 +105,7 @@ pub(super) async fn check(
     let vault_id = vault.as_ref().map_or_else(|_| VaultId::from(Uuid::new_v4()), |id| *id);
     for (provider, checked) in providers.iter().zip(&mut checked) {
         if checked.master_key_ids.is_empty() && checked.problem.is_none() {
-            let context = ProviderContext { vault_id, master_key_id: Uuid::now_v7().into() };
+            let context = ProviderContext::new(vault_id, Uuid::now_v7().into());
             checked.problem = provider.create(&context).await.err();
         }
     }

@@ -173,7 +173,7 @@ pub(crate) async fn live(database: &TestDatabase) -> Life {
     let bytes = KeyBytes::copy_of(&keys.key("first.key").key).unwrap();
     shown.debug(&(&text, text.text(), bytes, MasterKeyText::read(line.trim()).unwrap()));
     shown.error(ErrorKind::Malformed, MasterKeyText::read(&line));
-    let context = ProviderContext { vault_id: vault.id(), master_key_id: MasterKeyId::from(Uuid::new_v4()) };
+    let context = ProviderContext::new(vault.id(), MasterKeyId::from(Uuid::new_v4()));
     shown.debug(&passphrase(PASSPHRASE).create(&context).await.unwrap());
 
     secrets.push(Needle::new("the token", TOKEN.as_bytes()));

@@ -83,8 +83,7 @@ async fn a_slow_provider_takes_its_time_by_tokios_clock() {
     let keys = FaultyProvider::new(key.clone());
     assert_eq!(keys.kind(), key.kind());
     assert!(keys.opens("memory") && !keys.opens("key-file"));
-    let context =
-        credvault::provider::ProviderContext { vault_id: Uuid::new_v4().into(), master_key_id: key.id() };
+    let context = credvault::provider::ProviderContext::new(Uuid::new_v4().into(), key.id());
     keys.delay(Duration::from_secs(60));
     for outage in [false, true] {
         if outage {

@@ -1,0 +1,19 @@
+//! The providers that are features of the library, by the beginning of their spec.
+
+use std::sync::Arc;
+
+use super::MasterKeyProvider;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a spec begins with, and the feature that has its provider.
+const FEATURES: [(&str, &str); 3] =
+    [("exec:", "exec"), ("pkcs11:", "pkcs11"), ("vault-transit:", "vault-transit")];
+
+/// The provider that `spec` says, or that this build lacks it; `None` for what is no service's.
+pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>> {
+    let (prefix, feature) = FEATURES.into_iter().find(|(prefix, _)| spec.starts_with(prefix))?;
+    Some(Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("this build has no provider `{prefix}`: build credvault with the feature `{feature}`"),
+    )))
+}
