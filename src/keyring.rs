@@ -4,20 +4,23 @@
 //! What a keyring believes is never trusted for correctness: the write statements check the active key themselves.
 
 mod master_keys;
+mod unlocked;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::crypto::key::{DataKey, KeyCheck, OpeningKey, SealingKey};
 use crate::envelope::{WrapContext, unwrap_key, wrapping_key_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{DataKeyId, OrganizationId, VaultId};
+use crate::id::{DataKeyId, MasterKeyId, OrganizationId, VaultId};
 use crate::store::{DataKeyRow, KeyState, On, Store};
 
 pub(crate) use master_keys::{MasterKeys, unlock_with, unlock_with_any};
+pub(crate) use unlocked::Outlook;
 
 /// The most data keys held at once of each use: a kibibyte each, in locked memory.
 const MAX_KEYS: usize = 1_000;
@@ -31,7 +34,9 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(300);
 pub(crate) struct Keyring {
     store: Arc<dyn Store>,
     vault: VaultId,
-    master_keys: MasterKeys,
+    master_keys: Arc<MasterKeys>,
+    /// Of master keys, by their key services; they end with this.
+    renewals: Mutex<JoinSet<()>>,
     opening: Cache<DataKeyId, Held<OpeningKey>>,
     /// By scope: `None` is the shared key. An organization without an entry is taken to have no key of its own; the
     /// write statement refuses where that is wrong.
@@ -52,8 +57,10 @@ impl<K> Clone for Held<K> {
 }
 
 impl<K> Held<K> {
-    fn new(key: K) -> Self {
-        Self { key: Arc::new(key), until: Instant::now() + TIME_TO_LIVE }
+    /// For its time to live, and no longer than the master key is used that has wrapped it.
+    fn new(key: K, master_until: Option<Instant>) -> Self {
+        let until = Instant::now() + TIME_TO_LIVE;
+        Self { key: Arc::new(key), until: master_until.map_or(until, |master| until.min(master)) }
     }
 
     fn is_fresh(&self) -> bool {
@@ -73,7 +80,14 @@ fn fresh<Id: Eq + std::hash::Hash + Clone, K>(cache: &Cache<Id, Held<K>>, id: &I
 
 impl Keyring {
     pub(crate) fn new(store: Arc<dyn Store>, vault: VaultId, master_keys: MasterKeys) -> Self {
-        Self { store, vault, master_keys, opening: Cache::new(MAX_KEYS), sealing: Cache::new(MAX_KEYS) }
+        Self {
+            store,
+            vault,
+            master_keys: Arc::new(master_keys),
+            renewals: Mutex::default(),
+            opening: Cache::new(MAX_KEYS),
+            sealing: Cache::new(MAX_KEYS),
+        }
     }
 
     /// The vault whose keys these are.
@@ -100,7 +114,8 @@ impl Keyring {
         let load = async {
             let row = self.store.data_key(On::Pool, id).await?;
             let row = row.ok_or_else(|| unavailable(id, "is not in this vault"))?;
-            Ok(Held::new(self.unwrap(On::Pool, &row).await?.into_opening()))
+            let (key, until) = self.unwrap_until(On::Pool, &row).await?;
+            Ok(Held::new(key.into_opening(), until))
         };
         // Boxed, so that a call that finds its key does not carry the room for this along.
         Box::pin(self.opening.get_or_insert_async(&id, load)).await.map(|held| held.key)
@@ -192,19 +207,26 @@ impl Keyring {
                 "the vault has no active data key; run `credvault init` again",
             )
         })?;
-        let key = self.unwrap(on, &row).await?.into_sealing()?;
-        self.opening.insert(row.id, Held::new(key.opening()));
-        Ok((row.organization, Held::new(key)))
+        let (key, until) = self.unwrap_until(on, &row).await?;
+        let key = key.into_sealing()?;
+        self.opening.insert(row.id, Held::new(key.opening(), until));
+        Ok((row.organization, Held::new(key, until)))
     }
 
     /// Lets go of the keys whose time is over, whoever may ask for them next.
     fn wipe_expired(&self) {
         self.opening.retain(|_, held| held.is_fresh());
         self.sealing.retain(|_, held| held.is_fresh());
+        self.master_keys.wipe_expired();
     }
 
     /// Unwraps a data key and holds it to its key check.
     pub(crate) async fn unwrap(&self, on: On<'_>, row: &DataKeyRow) -> Result<DataKey> {
+        self.unwrap_until(on, row).await.map(|(key, _)| key)
+    }
+
+    /// The same, and when its master key is no longer to be used.
+    async fn unwrap_until(&self, on: On<'_>, row: &DataKeyRow) -> Result<(DataKey, Option<Instant>)> {
         let Some(wrapped) = &row.wrapped else {
             return Err(unavailable(
                 row.id,
@@ -218,13 +240,26 @@ impl Keyring {
         if wrapping_key_of(&wrapped.text)? != wrapped.master_key {
             return Err(tampered("its column master_key_id names another key than its wrapped text"));
         }
-        let master = self.master_keys.get(self.store.as_ref(), on, wrapped.master_key).await?;
+        let (master, until) = self.master_keys.get(self.store.as_ref(), on, wrapped.master_key).await?;
+        self.renew_if_due(wrapped.master_key);
         let context = WrapContext { vault: self.vault, data_key: row.id, organization: row.organization };
         let key = unwrap_key(&master, &context, &wrapped.text)?;
         let check = row.key_check.as_deref().and_then(KeyCheck::from_slice);
         match check {
-            Some(check) if key.verify(self.vault, &check) => Ok(key),
+            Some(check) if key.verify(self.vault, &check) => Ok((key, until)),
             _ => Err(tampered("its key check is not the key's")),
+        }
+    }
+}
+
+impl Keyring {
+    /// Has the service of a master key asked again, should it be time, while who needs the key goes on with it.
+    fn renew_if_due(&self, id: MasterKeyId) {
+        if self.master_keys.claim_renewal(id) {
+            let (master_keys, store) = (Arc::clone(&self.master_keys), Arc::clone(&self.store));
+            let mut renewals = self.renewals.lock().unwrap_or_else(PoisonError::into_inner);
+            while renewals.try_join_next().is_some() {}
+            renewals.spawn(async move { master_keys.renew(store.as_ref(), id).await });
         }
     }
 }

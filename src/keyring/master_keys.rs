@@ -1,22 +1,28 @@
 //! The unlocked master keys of a process, and the providers that unlock them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
+use super::unlocked::{Outlook, Unlocked};
 use crate::crypto::key::{KeyCheck, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{MasterKeyId, VaultId};
-use crate::provider::{MasterKeyProvider, ProviderContext, ProviderRecord};
+use crate::limit::{self, within};
+use crate::provider::{CachePeriod, MasterKeyProvider, ProviderContext, ProviderRecord};
 use crate::store::{KeyState, MasterKeyRow, On, Store};
 
-/// The master keys that the given providers hold, unlocked as they are needed and kept as long as the vault.
+/// The master keys that the given providers hold, unlocked as they are needed and kept as long as the vault, or as the
+/// cache period of their provider says.
 #[derive(Debug)]
 pub(crate) struct MasterKeys {
     vault: VaultId,
-    providers: Vec<Arc<dyn MasterKeyProvider>>,
-    unlocked: RwLock<HashMap<MasterKeyId, Arc<MasterKey>>>,
+    providers: RwLock<Vec<Arc<dyn MasterKeyProvider>>>,
+    /// Instead of a provider's own, where it has one.
+    period: Option<CachePeriod>,
+    unlocked: RwLock<HashMap<MasterKeyId, Unlocked>>,
     /// Held by who asks a provider, so that many who need a key at once don't each pay a service for it, or derive it in
     /// 64 MiB of their own. Nothing is asked of the database under it: whoever waits may have its last connection.
     asking: Mutex<()>,
@@ -24,7 +30,18 @@ pub(crate) struct MasterKeys {
 
 impl MasterKeys {
     pub(crate) fn new(vault: VaultId, providers: Vec<Arc<dyn MasterKeyProvider>>) -> Self {
-        Self { vault, providers, unlocked: RwLock::default(), asking: Mutex::default() }
+        Self {
+            vault,
+            providers: RwLock::new(providers),
+            period: None,
+            unlocked: RwLock::default(),
+            asking: Mutex::default(),
+        }
+    }
+
+    /// With another cache period than that of the providers that have one.
+    pub(crate) fn with_period(self, period: Option<CachePeriod>) -> Self {
+        Self { period, ..self }
     }
 
     /// Unlocks the active master key and each one that still wraps something.
@@ -44,20 +61,56 @@ impl MasterKeys {
         Ok(())
     }
 
-    /// The master key `id`; the rows are read again if it isn't unlocked yet, as after a rewrap.
+    /// The master key `id`, and when it is no longer to be used; the rows are read again if it isn't unlocked yet, as
+    /// after a rewrap.
     ///
     /// # Errors
     ///
     /// As [`unlock_all`](Self::unlock_all).
-    pub(crate) async fn get(&self, store: &dyn Store, on: On<'_>, id: MasterKeyId) -> Result<Arc<MasterKey>> {
-        if let Some(key) = self.held(id) {
-            return Ok(key);
+    pub(crate) async fn get(
+        &self,
+        store: &dyn Store,
+        on: On<'_>,
+        id: MasterKeyId,
+    ) -> Result<(Arc<MasterKey>, Option<Instant>)> {
+        if let Some(held) = self.held(id) {
+            return Ok(held);
         }
-        let rows = store.master_keys(on).await?;
-        let row = rows.iter().find(|row| row.id == id).ok_or_else(|| {
-            Error::new(ErrorKind::KeyUnavailable, format!("master key {id} is not in this vault"))
-        })?;
-        self.unlock(row).await
+        self.unlock(&row_of(store, on, id).await?).await
+    }
+
+    /// Whether the service of a key is to be asked again, by who asks this first.
+    pub(crate) fn claim_renewal(&self, id: MasterKeyId) -> bool {
+        let is_due = |keys: &HashMap<_, Unlocked>| keys.get(&id).is_some_and(Unlocked::is_due);
+        is_due(&self.unlocked.read().unwrap_or_else(PoisonError::into_inner))
+            && self.unlocked_mut().get_mut(&id).is_some_and(Unlocked::claim_renewal)
+    }
+
+    /// Asks the service of a key again; where it doesn't give it, the key that is held is used until its time is over.
+    pub(crate) async fn renew(&self, store: &dyn Store, id: MasterKeyId) {
+        let asked = async {
+            let row = within(limit::CALL, row_of(store, On::Pool, id)).await?;
+            self.ask(&row).await
+        };
+        if let Err(error) = asked.await {
+            tracing::warn!(master_key = %id, %error, "a master key was not given again");
+            if let Some(held) = self.unlocked_mut().get_mut(&id) {
+                held.note_failure(error.to_string());
+            }
+        }
+    }
+
+    /// Wipes the keys whose time is over.
+    pub(crate) fn wipe_expired(&self) {
+        if self.unlocked.read().unwrap_or_else(PoisonError::into_inner).values().all(Unlocked::is_usable) {
+            return;
+        }
+        self.unlocked_mut().retain(|_, held| held.is_usable());
+    }
+
+    /// What becomes of a key that is held, should its service not answer; `None` if it needs none.
+    pub(crate) fn outlook(&self, id: MasterKeyId) -> Option<Outlook> {
+        self.unlocked.read().unwrap_or_else(PoisonError::into_inner).get(&id)?.outlook()
     }
 
     /// Unlocks the key of a row, and holds it to the check that the row has now.
@@ -66,32 +119,67 @@ impl MasterKeys {
     ///
     /// As [`unlock_all`](Self::unlock_all).
     pub(crate) async fn check(&self, row: &MasterKeyRow) -> Result<()> {
-        hold_to_check(&*self.unlock(row).await?, self.vault, row)
+        hold_to_check(&self.unlock(row).await?.0, self.vault, row)
     }
 
-    /// Keeps a master key that a provider has just created, beside its provider, so that both are found later.
-    pub(crate) fn hold(&self, key: MasterKey) -> Arc<MasterKey> {
-        let key = Arc::new(key);
-        self.unlocked.write().unwrap_or_else(PoisonError::into_inner).insert(key.id(), Arc::clone(&key));
-        key
+    /// Keeps a master key that its provider has just given, and the provider, which is asked for it again.
+    pub(crate) fn adopt(&self, key: MasterKey, provider: &Arc<dyn MasterKeyProvider>) -> Arc<MasterKey> {
+        let mut providers = self.providers.write().unwrap_or_else(PoisonError::into_inner);
+        if !providers.iter().any(|known| Arc::ptr_eq(known, provider)) {
+            providers.push(Arc::clone(provider));
+        }
+        drop(providers);
+        self.hold(key, provider.as_ref()).0
     }
 
-    fn held(&self, id: MasterKeyId) -> Option<Arc<MasterKey>> {
-        self.unlocked.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    fn hold(&self, key: MasterKey, provider: &dyn MasterKeyProvider) -> (Arc<MasterKey>, Option<Instant>) {
+        let (id, key) = (key.id(), Arc::new(key));
+        let period = provider.cache().map(|own| self.period.unwrap_or(own));
+        let held = Unlocked::new(Arc::clone(&key), period);
+        let until = held.until();
+        self.unlocked_mut().insert(id, held);
+        (key, until)
+    }
+
+    fn held(&self, id: MasterKeyId) -> Option<(Arc<MasterKey>, Option<Instant>)> {
+        let unlocked = self.unlocked.read().unwrap_or_else(PoisonError::into_inner);
+        let held = unlocked.get(&id).filter(|held| held.is_usable())?;
+        Some((Arc::clone(&held.key), held.until()))
     }
 
     /// Unlocks the key of a row with the first provider whose key passes the row's key check.
-    async fn unlock(&self, row: &MasterKeyRow) -> Result<Arc<MasterKey>> {
-        if let Some(key) = self.held(row.id) {
-            return Ok(key);
+    async fn unlock(&self, row: &MasterKeyRow) -> Result<(Arc<MasterKey>, Option<Instant>)> {
+        if let Some(held) = self.held(row.id) {
+            return Ok(held);
         }
         let _asking = self.asking.lock().await;
-        if let Some(key) = self.held(row.id) {
-            return Ok(key);
+        if let Some(held) = self.held(row.id) {
+            return Ok(held);
         }
-        let (_, key) = unlock_with_any(&self.providers, self.vault, row).await?;
-        Ok(self.hold(key))
+        self.ask(row).await
     }
+
+    /// Has a provider give the key of a row, whether it is held or not, and holds it from now on.
+    async fn ask(&self, row: &MasterKeyRow) -> Result<(Arc<MasterKey>, Option<Instant>)> {
+        let providers = self.providers();
+        let (at, key) = unlock_with_any(&providers, self.vault, row).await?;
+        Ok(self.hold(key, providers[at].as_ref()))
+    }
+
+    fn providers(&self) -> Vec<Arc<dyn MasterKeyProvider>> {
+        self.providers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn unlocked_mut(&self) -> RwLockWriteGuard<'_, HashMap<MasterKeyId, Unlocked>> {
+        self.unlocked.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn row_of(store: &dyn Store, on: On<'_>, id: MasterKeyId) -> Result<MasterKeyRow> {
+    let rows = store.master_keys(on).await?;
+    rows.into_iter()
+        .find(|row| row.id == id)
+        .ok_or_else(|| Error::new(ErrorKind::KeyUnavailable, format!("master key {id} is not in this vault")))
 }
 
 /// Unlocks the key of a row with the first provider whose key passes the row's key check; gives its place among them.

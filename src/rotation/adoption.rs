@@ -160,7 +160,7 @@ impl Adoption {
         let active = store.master_keys(On::Pool).await?.into_iter().find(|key| key.state == KeyState::Active);
         let active = active
             .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))?;
-        let master = self.keyring.master_keys().get(store, On::Pool, active.id).await?;
+        let (master, _) = self.keyring.master_keys().get(store, On::Pool, active.id).await?;
         let key = DataKey::legacy(salt);
         let context = WrapContext { vault, data_key: DataKeyId::LEGACY, organization: None };
         let wrapped =

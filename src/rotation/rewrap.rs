@@ -148,7 +148,7 @@ impl Rewrap {
             && self.to.opens(&active.provider)
             && let Ok(key) = unlock_with(self.to.as_ref(), vault, &active).await
         {
-            return Ok(self.keyring.master_keys().hold(key));
+            return Ok(self.keyring.master_keys().adopt(key, &self.to));
         }
         let context = ProviderContext::new(vault, MasterKeyId::from(Uuid::now_v7()));
         let (key, record) = self.to.create(&context).await?;
@@ -167,7 +167,7 @@ impl Rewrap {
             return Err(Error::new(ErrorKind::Refused, format!("master key {} is destroyed", row.id)));
         }
         let key = unlock_with(self.to.as_ref(), vault, row).await?;
-        Ok(self.keyring.master_keys().hold(key))
+        Ok(self.keyring.master_keys().adopt(key, &self.to))
     }
 
     async fn active(&self) -> Result<MasterKeyRow> {

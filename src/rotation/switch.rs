@@ -36,7 +36,7 @@ pub(crate) async fn new_data_key(
         let active = store.master_keys(On::Pool).await?.into_iter().find(|key| key.state == KeyState::Active);
         let active = active
             .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))?;
-        let master = keyring.master_keys().get(store, On::Pool, active.id).await?;
+        let (master, _) = keyring.master_keys().get(store, On::Pool, active.id).await?;
         let key = DataKey::generate(organization)?;
         let wrap = WrapContext { vault: keyring.vault(), data_key: key.id(), organization };
         let row = NewDataKey {

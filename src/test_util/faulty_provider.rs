@@ -9,7 +9,8 @@ use async_trait::async_trait;
 
 use crate::crypto::key::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{MasterKeyProvider, ProviderContext, ProviderRecord};
+use crate::id::MasterKeyId;
+use crate::provider::{CachePeriod, KeyBytes, MasterKeyProvider, ProviderContext, ProviderRecord};
 
 /// Any provider of master keys, with faults: calls that fail, an outage, a delay; and a count of its calls.
 ///
@@ -40,6 +41,7 @@ use crate::provider::{MasterKeyProvider, ProviderContext, ProviderRecord};
 #[derive(Clone)]
 pub struct FaultyProvider {
     inner: Arc<dyn MasterKeyProvider>,
+    cache: Option<CachePeriod>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -60,13 +62,22 @@ pub struct ProviderCalls {
     pub create: u64,
     /// For a key that is in the database.
     pub unlock: u64,
+    /// For a new record of a key that is there.
+    pub wrap: u64,
 }
 
 impl FaultyProvider {
     /// `inner` without a fault yet.
     #[must_use]
     pub fn new(inner: Arc<dyn MasterKeyProvider>) -> Self {
-        Self { inner, faults: Arc::default() }
+        Self { cache: inner.cache(), inner, faults: Arc::default() }
+    }
+
+    /// As a key service's: its keys are asked for again, and not used for ever while it is away.
+    #[must_use]
+    pub fn cached(mut self, period: CachePeriod) -> Self {
+        self.cache = Some(period);
+        self
     }
 
     /// This provider, as a vault's builder takes it.
@@ -144,6 +155,19 @@ impl MasterKeyProvider for FaultyProvider {
     async fn unlock(&self, record: &ProviderRecord, context: &ProviderContext) -> Result<MasterKey> {
         self.begin_call(|calls| calls.unlock += 1).await?;
         self.inner.unlock(record, context).await
+    }
+
+    async fn wrap(&self, key: &KeyBytes, context: &ProviderContext) -> Result<ProviderRecord> {
+        self.begin_call(|calls| calls.wrap += 1).await?;
+        self.inner.wrap(key, context).await
+    }
+
+    fn cache(&self) -> Option<CachePeriod> {
+        self.cache
+    }
+
+    async fn ids(&self) -> Result<Vec<MasterKeyId>> {
+        self.inner.ids().await
     }
 }
 

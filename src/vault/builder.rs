@@ -8,7 +8,7 @@ use crate::clock::{Clock, DatabaseClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Keyring, MasterKeys};
 use crate::limit::{self, StandingTimer, within};
-use crate::provider::{self, MasterKeyProvider};
+use crate::provider::{self, CachePeriod, MasterKeyProvider};
 use crate::rotation::finish_pre_active;
 use crate::store::{Missing, Place, Store};
 
@@ -20,6 +20,7 @@ pub struct VaultBuilder {
     clock: Arc<dyn Clock>,
     missing: Missing,
     call_limit: Duration,
+    cache_period: Option<CachePeriod>,
 }
 
 impl Default for VaultBuilder {
@@ -30,6 +31,7 @@ impl Default for VaultBuilder {
             clock: Arc::new(DatabaseClock),
             missing: Missing::Fail,
             call_limit: limit::CALL,
+            cache_period: None,
         }
     }
 }
@@ -91,6 +93,14 @@ impl VaultBuilder {
         self
     }
 
+    /// With another [`CachePeriod`] than an hour and a day for master keys of key services: how often the service is
+    /// asked, and how long its outage is borne. Keys from files, variables and passphrases are kept as long as the vault.
+    #[must_use]
+    pub fn cache_period(mut self, period: CachePeriod) -> Self {
+        self.cache_period = Some(period);
+        self
+    }
+
     /// Migrates the database and makes the vault, if there is none yet; the first of the master keys given becomes
     /// the vault's. Any number of processes may do so at once: one makes it, all open it.
     ///
@@ -135,7 +145,7 @@ impl VaultBuilder {
         let identity = within(self.call_limit, store.identity()).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotInitialized, "this database holds no vault; run `credvault init` first")
         })?;
-        let master_keys = MasterKeys::new(identity.vault, providers);
+        let master_keys = MasterKeys::new(identity.vault, providers).with_period(self.cache_period);
         master_keys.unlock_all(store.as_ref()).await?;
         let keyring = Arc::new(Keyring::new(Arc::clone(&store), identity.vault, master_keys));
         if self.missing == Missing::Create {

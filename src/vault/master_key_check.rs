@@ -97,7 +97,7 @@ pub(super) async fn check(
                 }
                 Err(error) => Some(error),
             };
-            needed.push(NeededMasterKey { summary: MasterKeySummary::new(row), problem });
+            needed.push(NeededMasterKey { summary: MasterKeySummary::new(row, None), problem });
         }
     }
 

@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime};
 use super::Vault;
 use crate::error::Result;
 use crate::id::{MasterKeyId, VaultId};
+use crate::keyring::Outlook;
 use crate::rotation::{
     DataKeySummary, RunSummary, Usage, data_key_summaries, quarantined_rows, run_summaries,
 };
@@ -68,11 +69,23 @@ pub struct MasterKeySummary {
     pub state: KeyState,
     /// How many data keys it wraps.
     pub wraps: u64,
+    /// How long this process still uses it, should its key service not answer; `None` for a key that it doesn't hold, or
+    /// that no service has to give.
+    pub usable_for: Option<std::time::Duration>,
+    /// Why its key service didn't give it again when it was last asked; `None` if it did.
+    pub renewal_error: Option<String>,
 }
 
 impl MasterKeySummary {
-    pub(super) fn new(row: MasterKeyRow) -> Self {
-        Self { id: row.id, provider: row.provider, state: row.state, wraps: row.wraps }
+    pub(super) fn new(row: MasterKeyRow, outlook: Option<Outlook>) -> Self {
+        Self {
+            id: row.id,
+            provider: row.provider,
+            state: row.state,
+            wraps: row.wraps,
+            usable_for: outlook.as_ref().map(|outlook| outlook.usable_for),
+            renewal_error: outlook.and_then(|outlook| outlook.failure),
+        }
     }
 }
 
@@ -93,10 +106,14 @@ pub(super) async fn status(vault: &Vault, counting: Counting) -> Result<Status> 
     };
     let runs = run_summaries(store, RUNS).await?;
     let (running, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.finished_at.is_none());
+    let summary = |row: MasterKeyRow| {
+        let outlook = vault.0.keyring.master_keys().outlook(row.id);
+        MasterKeySummary::new(row, outlook)
+    };
     Ok(Status {
         vault_id: vault.0.id,
         phase: identity.map_or(Phase::None, |identity| identity.phase),
-        master_keys: master_keys.into_iter().map(MasterKeySummary::new).collect(),
+        master_keys: master_keys.into_iter().map(summary).collect(),
         data_keys: data_key_summaries(store, &usage, offset).await?,
         stale_rows: usage.stale,
         quarantined_rows,

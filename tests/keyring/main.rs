@@ -6,6 +6,7 @@
 mod common;
 
 mod failures;
+mod outages;
 mod round_trips;
 mod statements;
 

@@ -152,6 +152,14 @@ impl Standing {
                 output::count(key.wraps, "data key")
             );
         }
+        for (key, time) in status.master_keys.iter().filter_map(|key| Some((key, key.usable_for?))) {
+            let _ = writeln!(
+                text,
+                "Master key {} is used for {} s by a process that has just got it, should its key service not answer.",
+                key.id,
+                output::grouped(time.as_secs())
+            );
+        }
         text.push('\n');
         text.push_str(&keys::table(&status.data_keys));
         text
@@ -168,6 +176,7 @@ impl Standing {
                     "provider": key.provider,
                     "state": key.state.as_str(),
                     "wraps": key.wraps,
+                    "usable_for_seconds": key.usable_for.map(|time| time.as_secs()),
                 })
             })
             .collect();
