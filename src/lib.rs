@@ -136,7 +136,8 @@ pub use store::{Connection, KeyState, Phase};
 pub use vault::{
     Compromised, CredentialEntry, Credentials, CredentialsUnderKey, Finding, Grace, Keys, MAX_FINDINGS,
     MAX_SAMPLE_ROWS, MasterKeyCheck, MasterKeySummary, NeededMasterKey, Organization, Problem, ProviderCheck,
-    Quarantine, QuarantineReport, QuarantinedCredential, Status, Vault, VaultBuilder, Verification, Verify,
+    Quarantine, QuarantineReport, QuarantinedCredential, RefreshedMasterKey, Status, Vault, VaultBuilder,
+    Verification, Verify,
 };
 
 /// The examples of the README, as tests.

@@ -44,8 +44,9 @@ impl KeyBytes {
         Self(Locked::new([0; KEY_BYTES]))
     }
 
-    /// The one way to the bytes.
-    pub(crate) fn expose(&self) -> &[u8; KEY_BYTES] {
+    /// The one way to the bytes: for a provider that hands them to its key service. Copies are the caller's to wipe.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 

@@ -100,6 +100,26 @@ impl MasterKeys {
         }
     }
 
+    /// A new record of a row's key, by the provider that opens the one it has, and found to open, too; `None` where no key
+    /// service wraps the key.
+    ///
+    /// # Errors
+    ///
+    /// As [`unlock_all`](Self::unlock_all).
+    pub(crate) async fn wrap_again(&self, row: &MasterKeyRow) -> Result<Option<ProviderRecord>> {
+        let providers = self.providers();
+        let (at, key) = unlock_with_any(&providers, self.vault, row).await?;
+        let context = ProviderContext::new(self.vault, row.id);
+        let record = match providers[at].wrap(key.bytes(), &context).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
+            record => record?,
+        };
+        let again = providers[at].unlock(&record, &context).await?;
+        hold_to_check(&again, self.vault, row)?;
+        self.hold(again, providers[at].as_ref());
+        Ok(Some(record))
+    }
+
     /// Wipes the keys whose time is over.
     pub(crate) fn wipe_expired(&self) {
         if self.unlocked.read().unwrap_or_else(PoisonError::into_inner).values().all(Unlocked::is_usable) {

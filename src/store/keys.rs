@@ -30,6 +30,9 @@ pub(crate) trait KeyStore {
     /// Records a master key, pre-active; `false` if its id is known.
     async fn insert_master_key(&self, key: &NewMasterKey) -> Result<bool>;
 
+    /// Replaces a master key's provider record; `false`, and nothing changed, if it isn't any more what `row` says.
+    async fn replace_provider_record(&self, row: &MasterKeyRow, record: &str) -> Result<bool>;
+
     /// Makes a master key the active one and deactivates the one before it, in one transaction; `false`, and nothing
     /// changed, if the run lost its lease.
     async fn activate_master_key(&self, run: RunId, id: MasterKeyId) -> Result<bool>;
@@ -154,6 +157,19 @@ macro_rules! key_store {
                 const DOING: &str = "recording the master key";
                 let mut connection = self.connection(DOING, On::Pool).await?;
                 write_master_key(&mut connection, key).await.map_err(|error| failure(DOING, error))
+            }
+
+            async fn replace_provider_record(&self, row: &MasterKeyRow, record: &str) -> Result<bool> {
+                const DOING: &str = "replacing a master key's record";
+                let mut connection = self.connection(DOING, On::Pool).await?;
+                let done = sqlx::query(sql::REPLACE_PROVIDER_RECORD)
+                    .bind(Id::from(row.id))
+                    .bind(&row.provider_record)
+                    .bind(record)
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(|error| failure(DOING, error))?;
+                Ok(done.rows_affected() == 1)
             }
 
             async fn activate_master_key(&self, run: RunId, id: MasterKeyId) -> Result<bool> {

@@ -286,6 +286,9 @@ macro_rules! statements {
             "INSERT INTO vault_master_keys (id, provider, provider_record, key_check, state)
              VALUES ($1, $2, $3, $4, 'pre-active')
                  ON CONFLICT (id) DO NOTHING";
+        pub(in $crate::store) const REPLACE_PROVIDER_RECORD: &str =
+            "UPDATE vault_master_keys SET provider_record = $3
+              WHERE id = $1 AND provider_record = $2 AND state <> 'destroyed'";
         pub(in $crate::store) const DEACTIVATE_MASTER_KEY: &str = concat!(
             "UPDATE vault_master_keys SET state = 'deactivated', deactivated_at = ", $now, "
               WHERE state = 'active' AND id <> $1"

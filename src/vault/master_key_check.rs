@@ -101,15 +101,28 @@ pub(super) async fn check(
         }
     }
 
-    // One that opened nothing, and has no ids of its own, shows by a key for nobody that it yields one.
+    // One that opened nothing, and has no ids of its own, shows by a key for nobody that it yields one; a key service shows
+    // that it may wrap, too, and not only unwrap.
     let vault_id = vault.as_ref().map_or_else(|_| VaultId::from(Uuid::new_v4()), |id| *id);
     for (provider, checked) in providers.iter().zip(&mut checked) {
-        if checked.master_key_ids.is_empty() && checked.problem.is_none() {
+        let untried = checked.master_key_ids.is_empty() || provider.cache().is_some();
+        if untried && checked.problem.is_none() {
             let context = ProviderContext::new(vault_id, Uuid::now_v7().into());
-            checked.problem = provider.create(&context).await.err();
+            checked.problem = try_out(provider.as_ref(), vault_id, &context).await.err();
         }
     }
     Ok(MasterKeyCheck { vault, providers: checked, needed })
+}
+
+/// Makes a key that nobody keeps, and has it unlocked again.
+async fn try_out(provider: &dyn MasterKeyProvider, vault: VaultId, context: &ProviderContext) -> Result<()> {
+    let tried = |what| move |error: Error| error.within(format_args!("{what} a throw-away key"));
+    let (key, record) = provider.create(context).await.map_err(tried("making"))?;
+    let again = provider.unlock(&record, context).await.map_err(tried("unlocking"))?;
+    if again.verify(vault, &key.key_check(vault)) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::KeyMismatch, "unlocking a throw-away key gave another one than was made"))
 }
 
 async fn needed(place: Place) -> Result<(VaultId, Vec<MasterKeyRow>)> {

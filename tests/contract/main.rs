@@ -15,6 +15,7 @@ mod opening;
 mod organization_keys;
 mod passphrase;
 mod quarantine;
+mod refresh;
 mod transactions;
 mod transfer;
 mod walk;

@@ -30,6 +30,7 @@ const BEFORE: &[&str] = &[
     "migrate",
     "init",
     "master-key check",
+    "master-key refresh",
     "put --organization $ORG --connector github --create --field access_token <token",
     "put --organization $ORG --connector slack --create --type oauth2 <object",
     "!put --organization $ORG --connector refused --create --type refused <object",

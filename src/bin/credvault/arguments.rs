@@ -242,11 +242,17 @@ pub(crate) enum MasterKey {
     },
     /// Say whether the master keys given are what the vault needs. Nothing is written.
     ///
-    /// Each must yield a key; together they must open the active master key and each one that still wraps a data key.
+    /// Each must yield a key, and open what it makes; together they must open the active master key and each one that still wraps a data key.
     /// Where there is no vault, or it can't be reached, they are checked by themselves. Exit code 4 if anything is
     /// missing.
     #[command(after_help = examples::CHECK)]
     Check,
+    /// Have key services wrap the vault's master keys anew, after they rotated their own keys.
+    ///
+    /// Only the records of the master keys change: no data key and no credential is written. Services need not be started
+    /// again. Master keys of files, variables and passphrases have nothing to be made anew.
+    #[command(after_help = examples::REFRESH)]
+    Refresh,
 }
 
 #[cfg(test)]

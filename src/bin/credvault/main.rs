@@ -23,6 +23,7 @@ mod failure;
 mod interruption;
 mod keys;
 mod master_key_check;
+mod master_key_refresh;
 mod output;
 mod quarantine;
 mod rewrap;

@@ -13,6 +13,7 @@ use crate::arguments::{Global, MasterKey};
 use crate::connection::{self, Prompt};
 use crate::failure::{Exit, usage};
 use crate::master_key_check;
+use crate::master_key_refresh;
 use crate::output::{self, Report};
 use crate::standard_streams;
 
@@ -79,6 +80,7 @@ pub(crate) async fn master_key(global: &Global, command: &MasterKey) -> anyhow::
     match command {
         MasterKey::Generate { out, reveal } => generate(out.as_deref(), *reveal),
         MasterKey::Check => master_key_check::run(global).await,
+        MasterKey::Refresh => master_key_refresh::run(global).await,
     }
 }
 

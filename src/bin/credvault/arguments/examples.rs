@@ -50,6 +50,10 @@ Examples:
   credvault master-key check                           those of CREDVAULT_MASTER_KEY
   credvault master-key check --master-key file:old.key --master-key file:new.key";
 
+pub(super) const REFRESH: &str = "\
+Example:
+  credvault master-key refresh                         after the key service rotated its own key";
+
 pub(super) const PUT: &str = "\
 Examples:
   printf %s \"$TOKEN\" |
