@@ -13,8 +13,10 @@ CREATE TABLE IF NOT EXISTS vault_identity (
 );
 
 -- Master keys wrap data keys. The key itself is never here: only what its provider needs to find it again.
+-- organization_id NULL: the key wraps the data keys of all that have no master key of their own.
 CREATE TABLE IF NOT EXISTS vault_master_keys (
     id              UUID        PRIMARY KEY,
+    organization_id UUID,
     provider        VARCHAR(50) NOT NULL,
     provider_record TEXT        NOT NULL CHECK (length(provider_record) <= 65536),
     key_check       BYTEA       NOT NULL CHECK (octet_length(key_check) = 16),
@@ -26,9 +28,13 @@ CREATE TABLE IF NOT EXISTS vault_master_keys (
     destroyed_at    TIMESTAMP
 );
 
-CREATE UNIQUE INDEX IF NOT EXISTS vault_master_keys_one_active
+-- One index for the shared key and one for those of organizations: NULLs do not collide in a unique index.
+CREATE UNIQUE INDEX IF NOT EXISTS vault_master_keys_one_active_shared
     ON vault_master_keys (state)
-    WHERE state = 'active';
+    WHERE state = 'active' AND organization_id IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS vault_master_keys_one_active_per_organization
+    ON vault_master_keys (organization_id)
+    WHERE state = 'active' AND organization_id IS NOT NULL;
 
 -- Data keys seal rows. A row stays as a tombstone when its key is destroyed, so that its id is never used again.
 -- organization_id NULL: the key is shared by all organizations that have none of their own.
@@ -50,7 +56,6 @@ CREATE TABLE IF NOT EXISTS vault_data_keys (
     CONSTRAINT vault_data_keys_key_check_known CHECK (key_check IS NOT NULL OR id = 'v1')
 );
 
--- One index for the shared key and one for those of organizations: NULLs do not collide in a unique index.
 CREATE UNIQUE INDEX IF NOT EXISTS vault_data_keys_one_active_shared
     ON vault_data_keys (state)
     WHERE state = 'active' AND organization_id IS NULL;

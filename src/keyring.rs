@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, MasterKeyId, OrganizationId, VaultId};
 use crate::store::{DataKeyRow, KeyState, On, Store};
 
-pub(crate) use master_keys::{MasterKeys, unlock_with, unlock_with_any};
+pub(crate) use master_keys::{MasterKeys, active_master_key, unlock_with, unlock_with_any};
 pub(crate) use unlocked::Outlook;
 
 /// The most data keys held at once of each use: a kibibyte each, in locked memory.

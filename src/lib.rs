@@ -128,7 +128,7 @@ pub use id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId, VaultId};
 pub use rotation::{
     Adoption, AdoptionReport, Blocker, DataKeySummary, GRACE, LEGACY_ROWS_TRIED, LegacySalt,
     OlderTransactions, Outcome, Progress, Rewrap, RewrapReport, Rotation, RotationEvent, RotationEvents,
-    RotationPlan, RotationReport, RunSummary, StopReason, Waiting,
+    RotationPlan, RotationReport, RunSummary, StopReason, Waiting, Withheld,
 };
 pub use secret::{ExposeSecret, SecretText};
 pub use store::migrate::{MigrationName, is_empty_database, migrate, pending_migrations};

@@ -20,6 +20,9 @@ CREATE TABLE IF NOT EXISTS vault_master_keys (
     id              TEXT    NOT NULL PRIMARY KEY
         CHECK (id GLOB '????????-????-????-????-????????????' AND id NOT GLOB '*[^0-9a-f-]*'
             AND length(replace(id, '-', '')) = 32 AND length(CAST(id AS BLOB)) = 36),
+    organization_id TEXT
+        CHECK (organization_id IS NULL OR organization_id GLOB '????????-????-????-????-????????????' AND organization_id NOT GLOB '*[^0-9a-f-]*'
+            AND length(replace(organization_id, '-', '')) = 32 AND length(CAST(organization_id AS BLOB)) = 36),
     provider        TEXT    NOT NULL CHECK (length(provider) <= 50),
     provider_record TEXT    NOT NULL CHECK (length(provider_record) <= 65536),
     key_check       BLOB    NOT NULL CHECK (length(key_check) = 16),
@@ -31,9 +34,12 @@ CREATE TABLE IF NOT EXISTS vault_master_keys (
     destroyed_at    INTEGER
 ) STRICT;
 
-CREATE UNIQUE INDEX IF NOT EXISTS vault_master_keys_one_active
+CREATE UNIQUE INDEX IF NOT EXISTS vault_master_keys_one_active_shared
     ON vault_master_keys (state)
-    WHERE state = 'active';
+    WHERE state = 'active' AND organization_id IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS vault_master_keys_one_active_per_organization
+    ON vault_master_keys (organization_id)
+    WHERE state = 'active' AND organization_id IS NOT NULL;
 
 -- Data keys seal rows. A row stays as a tombstone when its key is destroyed, so that its id is never used again.
 -- organization_id NULL: the key is shared by all organizations that have none of their own.

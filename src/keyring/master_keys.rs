@@ -1,7 +1,8 @@
 //! The unlocked master keys of a process, and the providers that unlock them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -9,10 +10,10 @@ use tokio::time::Instant;
 use super::unlocked::{Outlook, Unlocked};
 use crate::crypto::key::{KeyCheck, MasterKey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{MasterKeyId, VaultId};
+use crate::id::{MasterKeyId, OrganizationId, VaultId};
 use crate::limit::{self, within};
 use crate::provider::{CachePeriod, MasterKeyProvider, ProviderContext, ProviderRecord};
-use crate::store::{KeyState, MasterKeyRow, On, Store};
+use crate::store::{MasterKeyRow, On, Store};
 
 /// The master keys that the given providers hold, unlocked as they are needed and kept as long as the vault, or as the
 /// cache period of their provider says.
@@ -23,9 +24,10 @@ pub(crate) struct MasterKeys {
     /// Instead of a provider's own, where it has one.
     period: Option<CachePeriod>,
     unlocked: RwLock<HashMap<MasterKeyId, Unlocked>>,
-    /// Held by who asks a provider, so that many who need a key at once don't each pay a service for it, or derive it in
-    /// 64 MiB of their own. Nothing is asked of the database under it: whoever waits may have its last connection.
-    asking: Mutex<()>,
+    /// By key, held by who asks a provider for it, so that many who need a key at once don't each pay a service for it, or
+    /// derive it in 64 MiB of their own. Nothing is asked of the database under it: whoever waits may have its last
+    /// connection.
+    asking: std::sync::Mutex<HashMap<MasterKeyId, Arc<Mutex<Asked>>>>,
 }
 
 impl MasterKeys {
@@ -35,7 +37,7 @@ impl MasterKeys {
             providers: RwLock::new(providers),
             period: None,
             unlocked: RwLock::default(),
-            asking: Mutex::default(),
+            asking: std::sync::Mutex::default(),
         }
     }
 
@@ -44,7 +46,8 @@ impl MasterKeys {
         Self { period, ..self }
     }
 
-    /// Unlocks the active master key and each one that still wraps something.
+    /// Unlocks the active master key and each one that still wraps something, those of organizations aside: what keeps
+    /// one of these away must keep nobody else.
     ///
     /// # Errors
     ///
@@ -52,13 +55,30 @@ impl MasterKeys {
     /// `NotInitialized` if no master key is active.
     pub(crate) async fn unlock_all(&self, store: &dyn Store) -> Result<()> {
         let rows = store.master_keys(On::Pool).await?;
-        if !rows.iter().any(|row| row.state == KeyState::Active) {
+        if !rows.iter().any(|row| row.is_active_of(None)) {
             return Err(Error::new(ErrorKind::NotInitialized, "the vault has no active master key"));
         }
-        for row in rows.iter().filter(|row| row.is_needed()) {
+        for row in rows.iter().filter(|row| row.is_needed() && row.organization.is_none()) {
             self.unlock(row).await?;
         }
         Ok(())
+    }
+
+    /// The organizations of whose own master keys one that is needed can't be had, and why.
+    ///
+    /// # Errors
+    ///
+    /// `Store` if the database fails.
+    pub(crate) async fn withheld(&self, store: &dyn Store) -> Result<BTreeMap<OrganizationId, Error>> {
+        let mut withheld = BTreeMap::new();
+        for row in store.master_keys(On::Pool).await?.iter().filter(|row| row.is_needed()) {
+            if let Some(organization) = row.organization
+                && let Err(error) = self.unlock(row).await
+            {
+                withheld.insert(organization, error);
+            }
+        }
+        Ok(withheld)
     }
 
     /// The master key `id`, and when it is no longer to be used; the rows are read again if it isn't unlocked yet, as
@@ -109,7 +129,7 @@ impl MasterKeys {
     pub(crate) async fn wrap_again(&self, row: &MasterKeyRow) -> Result<Option<ProviderRecord>> {
         let providers = self.providers();
         let (at, key) = unlock_with_any(&providers, self.vault, row).await?;
-        let context = ProviderContext::new(self.vault, row.id);
+        let context = ProviderContext::new(self.vault, row.id).for_organization(row.organization);
         let record = match providers[at].wrap(key.bytes(), &context).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
             record => record?,
@@ -172,11 +192,20 @@ impl MasterKeys {
         if let Some(held) = self.held(row.id) {
             return Ok(held);
         }
-        let _asking = self.asking.lock().await;
+        let asking = {
+            let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(asking.entry(row.id).or_default())
+        };
+        let mut asked = asking.lock().await;
         if let Some(held) = self.held(row.id) {
             return Ok(held);
         }
-        self.ask(row).await
+        if let Some(error) = asked.refusal(row) {
+            return Err(error);
+        }
+        let result = self.ask(row).await;
+        asked.note(row, result.as_ref().err());
+        result
     }
 
     /// Has a provider give the key of a row, whether it is held or not, and holds it from now on.
@@ -192,6 +221,32 @@ impl MasterKeys {
 
     fn unlocked_mut(&self) -> RwLockWriteGuard<'_, HashMap<MasterKeyId, Unlocked>> {
         self.unlocked.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a provider said when it was last asked for a key.
+#[derive(Debug, Default)]
+struct Asked(Option<(Instant, ErrorKind, bool, String)>);
+
+impl Asked {
+    /// How long nobody asks again for an organization's key that wasn't given: each row of that organization would wait for
+    /// it, and what goes through all rows would end with the last of them.
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    /// The error of a moment ago, if the key is an organization's.
+    fn refusal(&self, row: &MasterKeyRow) -> Option<Error> {
+        let (at, kind, is_retryable, message) = self.0.as_ref()?;
+        if row.organization.is_none() || at.elapsed() >= Self::PAUSE {
+            return None;
+        }
+        let error = Error::new(*kind, message.clone());
+        Some(if *is_retryable { error.retryable() } else { error })
+    }
+
+    fn note(&mut self, row: &MasterKeyRow, error: Option<&Error>) {
+        self.0 = error
+            .filter(|_| row.organization.is_some())
+            .map(|error| (Instant::now(), error.kind(), error.is_retryable(), error.to_string()));
     }
 }
 
@@ -233,6 +288,22 @@ pub(crate) async fn unlock_with_any(
     }))
 }
 
+/// The active master key that wraps the data keys of a scope: an organization's own where it has one, else the shared one.
+///
+/// # Errors
+///
+/// `NotInitialized` if there is none.
+pub(crate) async fn active_master_key(
+    store: &dyn Store,
+    scope: Option<OrganizationId>,
+) -> Result<MasterKeyRow> {
+    let mut rows = store.master_keys(On::Pool).await?;
+    let own = rows.iter().position(|row| scope.is_some() && row.is_active_of(scope));
+    let at = own.or_else(|| rows.iter().position(|row| row.is_active_of(None)));
+    at.map(|at| rows.swap_remove(at))
+        .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))
+}
+
 /// Unlocks the key of a row with one provider, and holds it to the row's key check.
 ///
 /// # Errors
@@ -243,7 +314,7 @@ pub(crate) async fn unlock_with(
     vault: VaultId,
     row: &MasterKeyRow,
 ) -> Result<MasterKey> {
-    let context = ProviderContext::new(vault, row.id);
+    let context = ProviderContext::new(vault, row.id).for_organization(row.organization);
     let record = ProviderRecord::new(row.provider_record.clone())?;
     let key = provider.unlock(&record, &context).await?;
     hold_to_check(&key, vault, row)?;

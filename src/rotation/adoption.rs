@@ -9,9 +9,9 @@ use crate::crypto::key::{DataKey, KeyCheck};
 use crate::envelope::{Nonce, RowContext, WrapContext, open_credential, wrap_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyId;
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, active_master_key};
 use crate::limit::{self, within};
-use crate::store::{KeyState, On, Phase, Range, Rows, Store, WrappedKey};
+use crate::store::{On, Phase, Range, Rows, Store, WrappedKey};
 
 /// How many legacy rows a salt is tried on, at most, before it is refused.
 pub const LEGACY_ROWS_TRIED: u32 = 1_000;
@@ -157,9 +157,7 @@ impl Adoption {
     /// Stores the key, wrapped by the active master key.
     async fn register(&self, salt: &[u8]) -> Result<()> {
         let (store, vault) = (self.store.as_ref(), self.keyring.vault());
-        let active = store.master_keys(On::Pool).await?.into_iter().find(|key| key.state == KeyState::Active);
-        let active = active
-            .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))?;
+        let active = active_master_key(store, None).await?;
         let (master, _) = self.keyring.master_keys().get(store, On::Pool, active.id).await?;
         let key = DataKey::legacy(salt);
         let context = WrapContext { vault, data_key: DataKeyId::LEGACY, organization: None };

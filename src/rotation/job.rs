@@ -12,7 +12,7 @@ use super::events::{Listener, RotationEvent};
 use super::lease::{Busy, Lease, Taken};
 use super::pace::Pace;
 use super::page::Reencryption;
-use super::report::{MAX_NAMED_ROWS, Outcome, RotationReport};
+use super::report::{MAX_NAMED_ROWS, Outcome, RotationReport, Withheld};
 use super::rotate::RotationPlan;
 use super::stop::{Stop, StopReason};
 use super::sweep::Sweeper;
@@ -164,13 +164,14 @@ impl Job {
         let (store, stop) = (self.store.as_ref(), &running.stop);
         // A process that lacks a master key is at fault, not the rows whose data key it wraps.
         retrying(stop, || self.keyring.master_keys().unlock_all(store)).await?;
-        let new_keys = self.switch_due_keys(lease.run(), stop).await?;
+        let withheld = self.withheld(stop).await?;
+        let (new_keys, skipped) = self.switch_due_keys(lease.run(), stop, &withheld).await?;
         // It is set once.
         let _ = running.new_keys.set(new_keys.clone());
         retrying(stop, || drain::capture(store, lease)).await?;
 
         let listed = retrying(stop, || store.quarantined()).await?;
-        let sweeper = Arc::new(self.sweeper(running, lease).await?);
+        let sweeper = Arc::new(self.sweeper(running, lease, &withheld).await?);
         // As above.
         let _ = running.sweeper.set(Arc::clone(&sweeper));
         let end = sweep_until_nothing_is_left(store, &sweeper, &self.listener, self.max_wait).await?;
@@ -183,11 +184,13 @@ impl Job {
 
         let mut report = RotationReport::new(Outcome::Complete);
         report.new_keys = new_keys;
+        report.withheld = withheld;
         count_rows(&mut report, &sweeper);
         report.quarantined = retrying(stop, || store.quarantined()).await?.len() as u64;
         let usage = match end {
             End::NothingLeft { usage, drained } => {
                 report.unused_keys = self.mark_keys(&usage, &drained, stop).await?;
+                report.remaining = usage.stale;
                 usage
             }
             End::Held(waiting) => {
@@ -207,11 +210,11 @@ impl Job {
             .rows
             .saturating_sub(report.remaining + report.quarantined + report.legacy + report.re_encrypted);
         report.keys = retrying(stop, || data_key_summaries(store, &usage, self.clock.offset())).await?;
-        report.outcome = match (report.remaining, report.waiting.transactions.is_empty(), report.quarantined)
-        {
-            (0, true, 0) => Outcome::Complete,
-            (0, true, _) => Outcome::Quarantine,
-            _ => Outcome::WorkRemains,
+        let is_left = report.remaining > 0 || !report.waiting.transactions.is_empty() || skipped.is_some();
+        report.outcome = match report.quarantined {
+            _ if is_left => Outcome::WorkRemains,
+            0 => Outcome::Complete,
+            _ => Outcome::Quarantine,
         };
         Ok(report)
     }
@@ -232,13 +235,14 @@ impl Job {
     }
 
     /// What re-encrypts, at the speed that was asked for.
-    async fn sweeper(&self, running: &Running, lease: &Arc<Lease>) -> Result<Sweeper> {
+    async fn sweeper(&self, running: &Running, lease: &Arc<Lease>, withheld: &[Withheld]) -> Result<Sweeper> {
         let stale = retrying(&running.stop, || Usage::estimate(self.store.as_ref())).await?.stale;
         let pages = Reencryption::new(
             Arc::clone(&self.store),
             Arc::clone(&self.keyring),
             lease.run(),
             self.listener.clone(),
+            withheld.iter().map(|withheld| withheld.organization_id).collect(),
             stale,
         );
         let (pace, workers) = match self.speed {
@@ -361,13 +365,42 @@ impl Job {
         Ok(keys.into_iter().filter(due).collect())
     }
 
-    /// Makes, checks and switches to a new key for each scope that is due; gives the new keys.
-    async fn switch_due_keys(&self, run: RunId, stop: &Stop) -> Result<Vec<DataKeyId>> {
+    /// The organizations whose own master key can't be had.
+    ///
+    /// # Errors
+    ///
+    /// Why it can't be had, if only that organization was to be rotated; `Store`.
+    async fn withheld(&self, stop: &Stop) -> Result<Vec<Withheld>> {
+        let store = self.store.as_ref();
+        let mut found = retrying(stop, || self.keyring.master_keys().withheld(store)).await?;
+        if let Some(error) = self.organization.and_then(|organization| found.remove(&organization)) {
+            return Err(error);
+        }
+        let withheld = |(organization_id, error): (_, Error)| {
+            tracing::warn!(organization = %organization_id, %error, "an organization's master key can't be had");
+            Withheld { organization_id, reason: error.to_string() }
+        };
+        Ok(found.into_iter().map(withheld).collect())
+    }
+
+    /// Makes, checks and switches to a new key for each scope that is due; gives the new keys, and one that
+    /// is due and was left, as its organization withholds its master key.
+    async fn switch_due_keys(
+        &self,
+        run: RunId,
+        stop: &Stop,
+        withheld: &[Withheld],
+    ) -> Result<(Vec<DataKeyId>, Option<DataKeyId>)> {
         let (store, clock, keyring) = (self.store.as_ref(), self.clock.as_ref(), &self.keyring);
         let run = Some(run);
         let mut new_keys = retrying(stop, || finish_pre_active(store, keyring, clock, run)).await?;
+        let mut skipped = None;
         for key in retrying(stop, || self.due_keys()).await? {
             let scope = key.organization;
+            if withheld.iter().any(|withheld| Some(withheld.organization_id) == scope) {
+                skipped = Some(key.id);
+                continue;
+            }
             let id = retrying(stop, || new_data_key(store, keyring, scope, run)).await?;
             retrying(stop, || activate(store, clock, id, scope, run)).await?;
             new_keys.push((id, scope));
@@ -378,7 +411,7 @@ impl Job {
         }
         // What this process still believes of the active keys is out of date.
         self.keyring.forget_sealing_keys();
-        Ok(new_keys.into_iter().map(|(key, _)| key).collect())
+        Ok((new_keys.into_iter().map(|(key, _)| key).collect(), skipped))
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use adoption::move_on;
 pub use adoption::{Adoption, AdoptionReport, LEGACY_ROWS_TRIED, LegacySalt};
 pub use events::{OlderTransactions, Progress, RotationEvent, RotationEvents, Waiting};
 pub(crate) use page::{quarantined_rows, sha256};
-pub use report::{Outcome, RewrapReport, RotationReport};
+pub use report::{Outcome, RewrapReport, RotationReport, Withheld};
 pub use rewrap::Rewrap;
 pub use rotate::{Rotation, RotationPlan};
 pub use runs::RunSummary;

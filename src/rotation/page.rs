@@ -21,6 +21,8 @@ pub(super) struct Reencryption {
     keyring: Arc<Keyring>,
     run: RunId,
     listener: Listener,
+    /// The organizations whose own master key can't be had: their rows are left as they are.
+    withheld: HashSet<OrganizationId>,
     /// The organizations that have an active key of their own.
     own_keys: RwLock<HashSet<OrganizationId>>,
     counts: Mutex<Counts>,
@@ -43,8 +45,19 @@ pub(super) struct Done {
     pub(super) written: u64,
     /// Rows that changed, or were locked, between reading and writing them.
     pub(super) lost: u64,
+    /// Rows that were left alone, since the master key of their organization can't be had.
+    pub(super) withheld: u64,
     /// Whether the statement's time was over before the page was written.
     pub(super) took_too_long: bool,
+}
+
+impl Done {
+    /// Counts what another page or worker did, too.
+    pub(super) fn add(&mut self, other: Self) {
+        self.written += other.written;
+        self.lost += other.lost;
+        self.withheld += other.withheld;
+    }
 }
 
 /// Whether a row is as it was read.
@@ -60,6 +73,7 @@ impl Reencryption {
         keyring: Arc<Keyring>,
         run: RunId,
         listener: Listener,
+        withheld: HashSet<OrganizationId>,
         stale: u64,
     ) -> Self {
         Self {
@@ -67,6 +81,7 @@ impl Reencryption {
             keyring,
             run,
             listener,
+            withheld,
             own_keys: RwLock::default(),
             counts: Mutex::default(),
             lost: AtomicU64::new(0),
@@ -114,6 +129,10 @@ impl Reencryption {
         let mut from = HashMap::with_capacity(rows.len());
         for (row, nonce) in rows.iter().zip(Nonce::draw_many(rows.len())?) {
             if self.counts().quarantined.get(&row.integration) == Some(&sha256(&row.row.stored)) {
+                continue;
+            }
+            if self.withheld.contains(&row.organization) {
+                done.withheld += 1;
                 continue;
             }
             // A process that lacks the key to seal under is at fault, not the row.

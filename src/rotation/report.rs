@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::events::Waiting;
 use super::stop::StopReason;
 use super::usage::DataKeySummary;
-use crate::id::{DataKeyId, IntegrationId, MasterKeyId};
+use crate::id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId};
 
 /// The most rows that a report names of those that others hold.
 pub(super) const MAX_NAMED_ROWS: u32 = 100;
@@ -66,6 +66,8 @@ pub struct RotationReport {
     pub remaining: u64,
     /// Those of them that others held to the end, by integration; the first hundred.
     pub locked: Vec<IntegrationId>,
+    /// The organizations whose own master key couldn't be had: nothing of theirs was rotated.
+    pub withheld: Vec<Withheld>,
     /// What it waited for in vain.
     pub waiting: Waiting,
     /// Legacy rows that were left alone, as the phase of adoption asks.
@@ -74,6 +76,16 @@ pub struct RotationReport {
     pub unused_keys: Vec<DataKeyId>,
     /// The data keys with the rows under each; none if it was stopped.
     pub keys: Vec<DataKeySummary>,
+}
+
+/// An organization whose own master key couldn't be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Withheld {
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Why, in a line.
+    pub reason: String,
 }
 
 impl RotationReport {
@@ -89,6 +101,7 @@ impl RotationReport {
             quarantined: 0,
             remaining: 0,
             locked: Vec::new(),
+            withheld: Vec::new(),
             waiting: Waiting::default(),
             legacy: 0,
             unused_keys: Vec::new(),

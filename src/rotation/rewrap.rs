@@ -14,13 +14,11 @@ use crate::clock::Clock;
 use crate::crypto::key::{KeyCheck, MasterKey};
 use crate::envelope::{Nonce, WrapContext, unwrap_key, wrap_key};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{MasterKeyId, VaultId};
-use crate::keyring::{Keyring, unlock_with};
+use crate::id::{MasterKeyId, OrganizationId, VaultId};
+use crate::keyring::{Keyring, active_master_key, unlock_with};
 use crate::limit::{self, within};
 use crate::provider::{MasterKeyProvider, ProviderContext};
-use crate::store::{
-    CheckWrapped, DataKeyRow, KeyState, MasterKeyRow, NewMasterKey, On, RunKind, Store, WrappedKey,
-};
+use crate::store::{CheckWrapped, DataKeyRow, KeyState, NewMasterKey, On, RunKind, Store, WrappedKey};
 
 /// A rewrap to run: from [`Vault::rewrap`](crate::Vault::rewrap).
 pub struct Rewrap {
@@ -28,6 +26,7 @@ pub struct Rewrap {
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     to: Arc<dyn MasterKeyProvider>,
+    organization: Option<OrganizationId>,
     owner: String,
     busy: Busy,
     listener: Listener,
@@ -45,10 +44,19 @@ impl Rewrap {
             keyring,
             clock,
             to,
+            organization: None,
             owner: default_owner(),
             busy: Busy::Ends,
             listener: Listener::none(),
         }
+    }
+
+    /// Only for the data keys of an organization, which has a master key of its own from then on: new data keys of its own
+    /// are wrapped by it, too. Without this, for all others.
+    #[must_use]
+    pub fn organization(mut self, organization: impl Into<OrganizationId>) -> Self {
+        self.organization = Some(organization.into());
+        self
     }
 
     /// Says who runs this, for others who find the lease taken.
@@ -72,7 +80,7 @@ impl Rewrap {
         self
     }
 
-    /// Makes the provider's master key the active one and wraps every data key by it. Services that were given the new
+    /// Makes the provider's master key the active one and wraps every data key of its scope by it. Services that were given the new
     /// key beside the old one follow without a restart.
     ///
     /// While another process runs a rotation or a rewrap nothing is done, and the outcome is
@@ -80,7 +88,8 @@ impl Rewrap {
     ///
     /// # Errors
     ///
-    /// What the provider gives; `KeyMismatch` if its key has the id of another; `LeaseLost` if another process took
+    /// What the provider gives; `KeyMismatch` if its key has the id of another; `Refused` if its key is that of another
+    /// scope; `LeaseLost` if another process took
     /// over; `Tampered` or `Malformed` if a data key doesn't unwrap; `Store` if the database fails. Run it again: it goes on where it
     /// was.
     #[tracing::instrument(skip_all, err(level = "debug"))]
@@ -91,7 +100,8 @@ impl Rewrap {
         let lease = match taken {
             Taken::Ours(lease) => lease,
             Taken::Not(outcome) => {
-                let master_key = within(limit::CALL, self.active()).await?.id;
+                let master_key =
+                    within(limit::CALL, active_master_key(self.store.as_ref(), self.organization)).await?.id;
                 return Ok(RewrapReport { outcome, master_key, rewrapped: 0, already_current: 0 });
             }
         };
@@ -115,8 +125,7 @@ impl Rewrap {
             already_current: 0,
         };
         loop {
-            // One whose record can't be read would be left behind: that ends the rewrap.
-            let keys = self.store.data_keys().await?.into_iter().collect::<Result<Vec<_>>>()?;
+            let keys = self.keys().await?;
             let wrapped_by = |key: &DataKeyRow| key.wrapped.as_ref().map(|wrapped| wrapped.master_key);
             let (mut left, mut current) = (0_u64, 0_u64);
             for key in &keys {
@@ -141,19 +150,22 @@ impl Rewrap {
     /// early, or a new one.
     async fn new_master_key(&self) -> Result<Arc<MasterKey>> {
         let (store, vault) = (self.store.as_ref(), self.keyring.vault());
-        let active = self.active().await?;
-        let unfinished =
-            store.master_keys(On::Pool).await?.iter().any(|key| key.id != active.id && key.wraps > 0);
-        if unfinished
+        let active = active_master_key(store, self.organization).await?;
+        let is_elsewhere =
+            |key: &DataKeyRow| key.wrapped.as_ref().is_some_and(|wrapped| wrapped.master_key != active.id);
+        if active.organization == self.organization
+            && self.keys().await?.iter().any(is_elsewhere)
             && self.to.opens(&active.provider)
             && let Ok(key) = unlock_with(self.to.as_ref(), vault, &active).await
         {
             return Ok(self.keyring.master_keys().adopt(key, &self.to));
         }
-        let context = ProviderContext::new(vault, MasterKeyId::from(Uuid::now_v7()));
+        let context = ProviderContext::new(vault, MasterKeyId::from(Uuid::now_v7()))
+            .for_organization(self.organization);
         let (key, record) = self.to.create(&context).await?;
         let row = NewMasterKey {
             id: key.id(),
+            organization: self.organization,
             provider: self.to.kind().to_owned(),
             provider_record: record.as_str().to_owned(),
             key_check: *key.key_check(vault).as_bytes(),
@@ -163,18 +175,31 @@ impl Rewrap {
         let row = rows.iter().find(|row| row.id == key.id()).ok_or_else(|| {
             Error::new(ErrorKind::Store, format!("master key {} was recorded and is not there", key.id()))
         })?;
+        let refused = |why| Err(Error::new(ErrorKind::Refused, format!("master key {} {why}", row.id)));
         if row.state == KeyState::Destroyed {
-            return Err(Error::new(ErrorKind::Refused, format!("master key {} is destroyed", row.id)));
+            return refused("is destroyed");
+        }
+        if row.organization != self.organization {
+            return refused("is that of others already: an organization's own master key wraps nothing else");
         }
         let key = unlock_with(self.to.as_ref(), vault, row).await?;
         Ok(self.keyring.master_keys().adopt(key, &self.to))
     }
 
-    async fn active(&self) -> Result<MasterKeyRow> {
-        let rows = self.store.master_keys(On::Pool).await?;
-        rows.into_iter()
-            .find(|key| key.state == KeyState::Active)
-            .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))
+    /// The data keys that are to be under the new master key, and those that are.
+    ///
+    /// One whose record can't be read would be left behind: that ends the rewrap.
+    async fn keys(&self) -> Result<Vec<DataKeyRow>> {
+        let mut keys = self.store.data_keys().await?.into_iter().collect::<Result<Vec<_>>>()?;
+        let masters = self.store.master_keys(On::Pool).await?;
+        let scope_of =
+            |id| masters.iter().find(|master| master.id == id).and_then(|master| master.organization);
+        keys.retain(|key| match self.organization {
+            Some(_) => key.organization == self.organization,
+            // Not those that an organization's own master key wraps.
+            None => key.wrapped.as_ref().is_none_or(|wrapped| scope_of(wrapped.master_key).is_none()),
+        });
+        Ok(keys)
     }
 
     /// Wraps one data key anew, checked in memory, and again as the database has it before the commit.

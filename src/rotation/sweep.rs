@@ -114,8 +114,7 @@ impl Sweeper {
         while let Some(worker) = workers.join_next().await {
             let done =
                 worker.map_err(|_| Error::new(ErrorKind::Store, "a worker ended early").retryable())??;
-            sweep.written += done.written;
-            sweep.lost += done.lost;
+            sweep.add(done);
         }
         Ok(sweep)
     }
@@ -136,8 +135,7 @@ impl Sweeper {
             } else {
                 self.write(&rows).await?
             };
-            all.written += done.written;
-            all.lost += done.lost;
+            all.add(done);
             self.stop.sleep(self.pace.rest_after(rows.len(), began.elapsed())).await;
             if !self.pace.reads_ahead() {
                 page = self.next_page(place).await?;
@@ -278,7 +276,8 @@ mod tests {
         let vault = Uuid::nil().into();
         let keyring = Keyring::new(Arc::clone(&store), vault, MasterKeys::new(vault, Vec::new()));
         let (run, listener) = (lease.run(), Listener::none());
-        let pages = Reencryption::new(Arc::clone(&store), Arc::new(keyring), run, listener, 0);
+        let pages =
+            Reencryption::new(Arc::clone(&store), Arc::new(keyring), run, listener, HashSet::new(), 0);
         let counts = Box::new(|_: &Reencryption| json!({}));
         Sweeper::new(store, Arc::new(lease), Arc::default(), pages, Pace::Free, counts)
     }

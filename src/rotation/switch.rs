@@ -5,7 +5,7 @@ use crate::crypto::key::DataKey;
 use crate::envelope::{Nonce, WrapContext, wrap_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, OrganizationId};
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, active_master_key};
 use crate::store::{Insertion, KeyState, NewDataKey, On, RunId, Store, Switch, WrappedKey};
 
 /// Makes a data key for a scope, pre-active, and holds what was stored to its key check; one that is there already,
@@ -33,9 +33,7 @@ pub(crate) async fn new_data_key(
             keyring.unwrap(On::Pool, &key).await?;
             return Ok(key.id);
         }
-        let active = store.master_keys(On::Pool).await?.into_iter().find(|key| key.state == KeyState::Active);
-        let active = active
-            .ok_or_else(|| Error::new(ErrorKind::NotInitialized, "the vault has no active master key"))?;
+        let active = active_master_key(store, organization).await?;
         let (master, _) = keyring.master_keys().get(store, On::Pool, active.id).await?;
         let key = DataKey::generate(organization)?;
         let wrap = WrapContext { vault: keyring.vault(), data_key: key.id(), organization };
@@ -81,7 +79,7 @@ pub(crate) async fn activate(
 }
 
 /// Activates the keys that a process left pre-active when it ended early, each after it was unwrapped and checked;
-/// gives them with their scopes.
+/// gives them with their scopes. One of an organization whose own master key can't be had stays as it is.
 ///
 /// # Errors
 ///
@@ -95,7 +93,13 @@ pub(crate) async fn finish_pre_active(
     let mut finished = Vec::new();
     for key in store.data_keys().await?.into_iter().flatten() {
         if key.state == KeyState::PreActive {
-            keyring.unwrap(On::Pool, &key).await?;
+            match keyring.unwrap(On::Pool, &key).await {
+                Err(error) if key.organization.is_some() && error.kind() != ErrorKind::Store => {
+                    tracing::warn!(key = %key.id, %error, "a data key was left pre-active");
+                    continue;
+                }
+                unwrapped => drop(unwrapped?),
+            }
             activate(store, clock, key.id, key.organization, run).await?;
             finished.push((key.id, key.organization));
         }

@@ -23,7 +23,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// How the sweeps ended.
 pub(super) enum End {
-    /// A count finds no row left, quarantine aside, and no transaction is left that is older than a switch.
+    /// A count finds no row left, those in quarantine and those whose organization withholds its master key aside, and no
+    /// transaction is left that is older than a switch.
     NothingLeft {
         usage: Usage,
         /// The deactivated keys under which nothing can have been written since before the count.
@@ -49,12 +50,13 @@ pub(super) async fn sweep_until_nothing_is_left(
     let stop = &sweeper.stop;
     let (mut fewest_rows, mut since) = (u64::MAX, Instant::now());
     let mut pause = FIRST_PAUSE;
-    let mut sweeps = true;
+    let (mut sweeps, mut withheld) = (true, 0);
     loop {
         let mut waiting = Waiting::default();
         let swept = sweeps;
         if swept {
-            waiting.rows = sweeper.sweep().await?.lost;
+            let done = sweeper.sweep().await?;
+            (waiting.rows, withheld) = (done.lost, done.withheld);
             // Not at the last row that it may re-encrypt, which may be the last of all.
             if sweeper.is_spent() && retrying(stop, || Usage::count(store)).await?.stale > 0 {
                 stop.ask(StopReason::MaxRows);
@@ -69,7 +71,8 @@ pub(super) async fn sweep_until_nothing_is_left(
             // In this order: what is drained now wrote nothing after the count began.
             let drained = retrying(stop, || store.drained()).await?;
             let usage = retrying(stop, || Usage::count(store)).await?;
-            if usage.stale == 0 {
+            // What waits for a master key that can't be had is the next run's, and keeps no key of others from its end.
+            if usage.stale <= withheld {
                 if retrying(stop, || store.switched()).await?.is_empty() {
                     return Ok(End::NothingLeft { usage, drained });
                 }

@@ -33,7 +33,7 @@ pub(crate) trait KeyStore {
     /// Replaces a master key's provider record; `false`, and nothing changed, if it isn't any more what `row` says.
     async fn replace_provider_record(&self, row: &MasterKeyRow, record: &str) -> Result<bool>;
 
-    /// Makes a master key the active one and deactivates the one before it, in one transaction; `false`, and nothing
+    /// Makes a master key the active one of its scope and deactivates the one before it, in one transaction; `false`, and nothing
     /// changed, if the run lost its lease.
     async fn activate_master_key(&self, run: RunId, id: MasterKeyId) -> Result<bool>;
 
@@ -57,6 +57,10 @@ macro_rules! key_store {
             let id = MasterKeyId::from(row.try_get::<Id, _>("id").map_err(say)?);
             Ok(MasterKeyRow {
                 id,
+                organization: row
+                    .try_get::<Option<Id>, _>("organization_id")
+                    .map_err(say)?
+                    .map(OrganizationId::from),
                 provider: row.try_get("provider").map_err(say)?,
                 provider_record: row.try_get("provider_record").map_err(say)?,
                 key_check: row.try_get("key_check").map_err(say)?,
@@ -82,6 +86,7 @@ macro_rules! key_store {
                 .bind(key.provider.as_str())
                 .bind(key.provider_record.as_str())
                 .bind(key.key_check.as_slice())
+                .bind(key.organization.map(Id::from))
                 .execute(connection)
                 .await
                 .map(|done| done.rows_affected() == 1)
@@ -181,7 +186,9 @@ macro_rules! key_store {
                         transaction.rollback().await.map_err(say)?;
                         return Ok(false);
                     }
-                    for statement in [sql::DEACTIVATE_MASTER_KEY, sql::ACTIVATE_MASTER_KEY] {
+                    let statements =
+                        [sql::HOLD_SHARED_MASTER_KEY, sql::DEACTIVATE_MASTER_KEY, sql::ACTIVATE_MASTER_KEY];
+                    for statement in statements {
                         sqlx::query(statement)
                             .bind(Id::from(id))
                             .execute(&mut *transaction)

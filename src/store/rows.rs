@@ -81,6 +81,8 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug)]
 pub(crate) struct MasterKeyRow {
     pub(crate) id: MasterKeyId,
+    /// The only organization whose data keys it wraps; `None` for the shared key.
+    pub(crate) organization: Option<OrganizationId>,
     pub(crate) provider: String,
     pub(crate) provider_record: String,
     pub(crate) key_check: Vec<u8>,
@@ -89,9 +91,14 @@ pub(crate) struct MasterKeyRow {
 }
 
 impl MasterKeyRow {
-    /// Whether the vault can't be opened without this key.
+    /// Whether something can't be opened without this key: the vault, or what is an organization's.
     pub(crate) fn is_needed(&self) -> bool {
         self.state == KeyState::Active || self.wraps > 0
+    }
+
+    /// Whether it is the active key of exactly this scope.
+    pub(crate) fn is_active_of(&self, scope: Option<OrganizationId>) -> bool {
+        self.state == KeyState::Active && self.organization == scope
     }
 }
 
@@ -134,6 +141,7 @@ pub(crate) struct NewDataKey {
 #[derive(Clone, Debug)]
 pub(crate) struct NewMasterKey {
     pub(crate) id: MasterKeyId,
+    pub(crate) organization: Option<OrganizationId>,
     pub(crate) provider: String,
     pub(crate) provider_record: String,
     pub(crate) key_check: [u8; 16],

@@ -278,21 +278,29 @@ macro_rules! statements {
         pub(in $crate::store) const SET_PHASE: &str =
             "UPDATE vault_identity SET phase = $1 WHERE phase = $2";
         pub(in $crate::store) const MASTER_KEYS: &str =
-            "SELECT k.id, k.provider, k.provider_record, k.key_check, k.state,
+            "SELECT k.id, k.organization_id, k.provider, k.provider_record, k.key_check, k.state,
                     (SELECT count(*) FROM vault_key_material AS m WHERE m.master_key_id = k.id) AS wraps
                FROM vault_master_keys AS k
               ORDER BY k.created_at, k.id";
         pub(in $crate::store) const INSERT_MASTER_KEY: &str =
-            "INSERT INTO vault_master_keys (id, provider, provider_record, key_check, state)
-             VALUES ($1, $2, $3, $4, 'pre-active')
+            "INSERT INTO vault_master_keys (id, provider, provider_record, key_check, organization_id, state)
+             VALUES ($1, $2, $3, $4, $5, 'pre-active')
                  ON CONFLICT (id) DO NOTHING";
         pub(in $crate::store) const REPLACE_PROVIDER_RECORD: &str =
             "UPDATE vault_master_keys SET provider_record = $3
               WHERE id = $1 AND provider_record = $2 AND state <> 'destroyed'";
+        /// That of the same scope.
         pub(in $crate::store) const DEACTIVATE_MASTER_KEY: &str = concat!(
             "UPDATE vault_master_keys SET state = 'deactivated', deactivated_at = ", $now, "
-              WHERE state = 'active' AND id <> $1"
+              WHERE state = 'active' AND id <> $1
+                AND organization_id IS NOT DISTINCT FROM
+                    (SELECT organization_id FROM vault_master_keys WHERE id = $1)"
         );
+        /// Waits for who is making a data key under the shared master key: an organization's own is about to take its place.
+        pub(in $crate::store) const HOLD_SHARED_MASTER_KEY: &str =
+            "UPDATE vault_master_keys SET created_at = created_at
+              WHERE state = 'active' AND organization_id IS NULL
+                AND EXISTS (SELECT 1 FROM vault_master_keys WHERE id = $1 AND organization_id IS NOT NULL)";
         /// A key that was deactivated may come back: data keys are wrapped by it again.
         pub(in $crate::store) const ACTIVATE_MASTER_KEY: &str = concat!(
             "UPDATE vault_master_keys SET state = 'active', activated_at = ", $now, ", deactivated_at = NULL
@@ -304,13 +312,21 @@ macro_rules! statements {
              ORDER BY k.organization_id IS NULL LIMIT 1"
         );
         pub(in $crate::store) const DATA_KEYS: &str = data_keys!("1 = 1 ORDER BY k.created_at, k.id");
-        /// Refused, by no row, unless the master key that wrapped it is the active one, which it stays until the
+        pub(in $crate::store) const KEEP_MASTER_KEY: &str =
+            concat!("SELECT 1 FROM vault_master_keys AS m WHERE m.id = $1", $keep_m);
+        /// Refused, by no row, unless the master key that wrapped it is the active one of its scope, which it stays until the
         /// transaction ends: a rewrap waits for that, and finds the new key.
         pub(in $crate::store) const INSERT_DATA_KEY: &str = concat!(
             "INSERT INTO vault_data_keys (id, organization_id, state, key_check)
              SELECT $1, $2, 'pre-active', $3
                FROM vault_master_keys AS m
-              WHERE m.id = $4 AND m.state = 'active'", $keep_m, "
+              WHERE m.id = $4 AND m.state = 'active' AND (
+                        m.organization_id = $2
+                        OR m.organization_id IS NULL AND NOT EXISTS (
+                            SELECT 1 FROM vault_master_keys AS own
+                             WHERE own.organization_id = $2 AND own.state = 'active'
+                        )
+                    )", $keep_m, "
                  ON CONFLICT DO NOTHING"
         );
         pub(in $crate::store) const INSERT_MATERIAL: &str =
@@ -358,7 +374,7 @@ macro_rules! statements {
             "UPDATE vault_key_material SET master_key_id = $1, wrapped_key = $2
               WHERE data_key_id = 'v1' AND wrapped_key IS NULL
                 AND EXISTS (SELECT 1 FROM vault_master_keys AS m
-                             WHERE m.id = $1 AND m.state = 'active'", $keep_m, ")"
+                             WHERE m.id = $1 AND m.state = 'active' AND m.organization_id IS NULL", $keep_m, ")"
         );
         pub(in $crate::store) const SWAP_MATERIAL: &str =
             "UPDATE vault_key_material SET master_key_id = $3, wrapped_key = $4

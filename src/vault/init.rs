@@ -27,6 +27,7 @@ pub(super) async fn create_unless_there(store: &dyn Store, provider: &dyn Master
         vault,
         master_key: NewMasterKey {
             id: master.id(),
+            organization: None,
             provider: provider.kind().to_owned(),
             provider_record: record.as_str().to_owned(),
             key_check: *master.key_check(vault).as_bytes(),

@@ -115,7 +115,16 @@ impl Quarantine {
             let row = store.get(integration).await?;
             let Some((organization, row)) = organization.zip(row) else { return Ok(Judgment::Gone) };
             // A process that lacks the key to seal under is at fault, not the row.
-            let to = keyring.sealing_key(On::Pool, organization).await?;
+            let to = match keyring.sealing_key(On::Pool, organization).await {
+                Ok(to) => to,
+                // Nor is it judged while its organization withholds its master key.
+                Err(error) => {
+                    return match keyring.master_keys().withheld(store.as_ref()).await?.remove(&organization) {
+                        Some(withheld) => Ok(Judgment::Remains(withheld.into())),
+                        None => Err(error),
+                    };
+                }
+            };
             let error = match self.reencrypt(integration, organization, &row, &to).await {
                 Ok(()) => return Ok(Judgment::Opens),
                 Err(error) if is_of_the_process(&error) => return Err(error),

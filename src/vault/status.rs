@@ -4,7 +4,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::Vault;
 use crate::error::Result;
-use crate::id::{MasterKeyId, VaultId};
+use crate::id::{MasterKeyId, OrganizationId, VaultId};
 use crate::keyring::Outlook;
 use crate::rotation::{
     DataKeySummary, RunSummary, Usage, data_key_summaries, quarantined_rows, run_summaries,
@@ -63,6 +63,8 @@ impl Status {
 pub struct MasterKeySummary {
     /// The key.
     pub id: MasterKeyId,
+    /// The only organization whose data keys it wraps; `None` for the key of all others.
+    pub organization_id: Option<OrganizationId>,
     /// The kind of provider that holds it.
     pub provider: String,
     /// Its state.
@@ -80,6 +82,7 @@ impl MasterKeySummary {
     pub(super) fn new(row: MasterKeyRow, outlook: Option<Outlook>) -> Self {
         Self {
             id: row.id,
+            organization_id: row.organization,
             provider: row.provider,
             state: row.state,
             wraps: row.wraps,

@@ -6,10 +6,10 @@ mod keys;
 use std::collections::HashSet;
 use std::fmt;
 
-use super::Vault;
+use super::{Inner, Vault};
 use crate::envelope::{RowContext, key_of, open_credential};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::IntegrationId;
+use crate::id::{IntegrationId, OrganizationId};
 use crate::limit::{self, within};
 use crate::store::{Phase, PlacedRow, Range, Rows};
 
@@ -178,7 +178,9 @@ impl Verify {
         match self.open(row).await {
             Ok(None) => verification.rows_opened += 1,
             Ok(Some(problem)) => verification.add(Finding::Row { integration, problem }),
-            Err(error) if is_of_the_process(&error) => return Err(error),
+            Err(error) if is_of_the_process(&error) && !self.is_withheld(row.organization).await? => {
+                return Err(error);
+            }
             Err(error) => {
                 if self.still_stands(row).await? {
                     let problem = if store.has_material(&row.row.key_column).await? {
@@ -220,6 +222,14 @@ impl Verify {
     async fn is_orphan(&self, integration: IntegrationId) -> Result<bool> {
         let store = &self.vault.0.store;
         Ok(store.organization_of(integration).await?.is_none() && store.get(integration).await?.is_some())
+    }
+}
+
+impl Verify {
+    /// Whether an organization's own master key can't be had, which is a finding of each of its rows.
+    async fn is_withheld(&self, organization: OrganizationId) -> Result<bool> {
+        let Inner { store, keyring, .. } = self.vault.0.as_ref();
+        Ok(keyring.master_keys().withheld(store.as_ref()).await?.contains_key(&organization))
     }
 }
 

@@ -13,6 +13,7 @@ mod listing;
 mod master_key_check;
 mod opening;
 mod organization_keys;
+mod organization_master_keys;
 mod passphrase;
 mod quarantine;
 mod refresh;

@@ -243,7 +243,7 @@ async fn a_master_key_that_contradicts_itself_or_does_not_unlock_is_named(databa
             &[format!("master key {active}: it is destroyed and still wraps data keys: {wraps}")],
         )
         .await;
-    home.database.execute("DROP INDEX vault_master_keys_one_active").await;
+    home.database.execute("DROP INDEX vault_master_keys_one_active_shared").await;
     changes.give(&back, &["master keys: 2 are active, where one may be".to_owned()]).await;
 }
 

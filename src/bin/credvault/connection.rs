@@ -82,11 +82,9 @@ pub(crate) fn master_keys(
 ///
 /// `InvalidInput` if there is none.
 pub(crate) fn master_key_specs(global: &Global) -> anyhow::Result<Vec<String>> {
-    let specs: Vec<String> = if global.master_key.is_empty() {
-        let specs = first_set(&["CREDVAULT_MASTER_KEY"])?.map(|(_, specs)| specs).unwrap_or_default();
-        specs.split_whitespace().map(str::to_owned).collect()
-    } else {
-        global.master_key.clone()
+    let specs = match global.master_key.is_empty() {
+        true => specs_of_environment()?,
+        false => global.master_key.clone(),
     };
     if specs.is_empty() {
         return Err(usage(
@@ -95,6 +93,26 @@ pub(crate) fn master_key_specs(global: &Global) -> anyhow::Result<Vec<String>> {
         ));
     }
     Ok(specs)
+}
+
+/// The vault's master keys, of the environment, and the one of the flags, where there are both: an organization's own.
+///
+/// # Errors
+///
+/// `InvalidInput` if several are given by flags.
+pub(crate) fn own_master_key(global: &Global) -> anyhow::Result<Option<(Vec<String>, String)>> {
+    let vaults = specs_of_environment()?;
+    match global.master_key.as_slice() {
+        [] => Ok(None),
+        _ if vaults.is_empty() => Ok(None),
+        [own] => Ok(Some((vaults, own.clone()))),
+        _ => Err(usage("an organization has one master key of its own: give one --master-key")),
+    }
+}
+
+fn specs_of_environment() -> anyhow::Result<Vec<String>> {
+    let specs = first_set(&["CREDVAULT_MASTER_KEY"])?.map(|(_, specs)| specs).unwrap_or_default();
+    Ok(specs.split_whitespace().map(str::to_owned).collect())
 }
 
 /// The master key that `spec` says.

@@ -36,6 +36,9 @@ pub(crate) async fn rewrap(global: &Global, asked: &Rewrap) -> anyhow::Result<Re
     keys.push(to.clone());
     let vault = connection::open_with(url, keys).await?;
     let mut rewrap = vault.rewrap(to).owner(owner());
+    if let Some(organization) = asked.organization {
+        rewrap = rewrap.organization(organization);
+    }
     if asked.wait {
         rewrap = rewrap.wait_for_lease().on_event(saying_who_holds_the_lease());
     }

@@ -133,10 +133,11 @@ impl Standing {
         let mut text = output::facts(&facts);
         text.push('\n');
         text.push_str(&output::table(
-            ["MASTER KEY", "PROVIDER", "STATE", "WRAPS"],
+            ["MASTER KEY", "ORGANIZATION", "PROVIDER", "STATE", "WRAPS"],
             status.master_keys.iter().map(|key| {
                 [
                     key.id.to_string(),
+                    key.organization_id.map_or_else(|| "all".to_owned(), |id| id.to_string()),
                     key.provider.clone(),
                     key.state.as_str().to_owned(),
                     output::count(key.wraps, "data key"),
@@ -173,6 +174,7 @@ impl Standing {
             .map(|key| {
                 json!({
                     "master_key_id": key.id.to_string(),
+                    "organization_id": key.organization_id.map(|id| id.to_string()),
                     "provider": key.provider,
                     "state": key.state.as_str(),
                     "wraps": key.wraps,

@@ -29,23 +29,22 @@ pub(super) async fn check_master_keys(
     keyring: &Keyring,
     verification: &mut Verification,
 ) -> Result<()> {
-    let lives = store.master_key_lives().await?;
-    let active = lives.iter().filter(|life| life.state == KeyState::Active).count();
-    if let Some(problem) = one_active(active as u64) {
-        verification.add(Finding::MasterKeys { problem });
-    }
-    for life in &lives {
+    for life in &store.master_key_lives().await? {
         for problem in contradictions(life.state, &life.times, None) {
             verification.add(Finding::MasterKey { key: life.id, problem });
         }
     }
-    for row in store.master_keys(On::Pool).await?.iter().filter(|row| row.is_needed()) {
+    let rows = store.master_keys(On::Pool).await?;
+    for problem in active_by_scope(rows.iter().map(|row| (row.organization, row.state))).into_values() {
+        verification.add(Finding::MasterKeys { problem });
+    }
+    for row in rows.iter().filter(|row| row.is_needed()) {
         if row.state == KeyState::Destroyed {
             verification.add(Finding::MasterKey { key: row.id, problem: Problem::StillWraps(row.wraps) });
         }
         match keyring.master_keys().check(row).await {
             Ok(()) => verification.master_keys_checked += 1,
-            Err(error) if is_of_the_process(&error) => return Err(error),
+            Err(error) if is_of_the_process(&error) && row.organization.is_none() => return Err(error),
             Err(error) => verification.add(Finding::MasterKey { key: row.id, problem: error.into() }),
         }
     }
@@ -59,6 +58,7 @@ pub(super) async fn check_data_keys(
     phase: Phase,
     verification: &mut Verification,
 ) -> Result<()> {
+    let withheld = keyring.master_keys().withheld(store).await?;
     for key in store.data_keys().await? {
         let key = match key {
             Ok(key) => key,
@@ -77,21 +77,19 @@ pub(super) async fn check_data_keys(
         }
         match keyring.unwrap(On::Pool, &key).await {
             Ok(_) => verification.keys_checked += 1,
-            Err(error) if is_of_the_process(&error) => return Err(error),
+            Err(error)
+                if is_of_the_process(&error)
+                    && !key.organization.is_some_and(|id| withheld.contains_key(&id)) =>
+            {
+                return Err(error);
+            }
             Err(error) => verification.add(Finding::Key { key: key.id, problem: error.into() }),
         }
     }
 
     let lives = store.data_key_lives().await?;
-    // There is always a shared scope, and one of each organization that has a key of its own.
-    let mut active: BTreeMap<Option<OrganizationId>, u64> = BTreeMap::from([(None, 0)]);
-    for life in lives.iter().filter(|life| life.state == KeyState::Active) {
-        *active.entry(life.organization).or_default() += 1;
-    }
-    for (organization, count) in active {
-        if let Some(problem) = one_active(count) {
-            verification.add(Finding::Scope { organization, problem });
-        }
+    for (organization, problem) in active_by_scope(lives.iter().map(|life| (life.organization, life.state))) {
+        verification.add(Finding::Scope { organization, problem });
     }
     for life in &lives {
         let mut problems = contradictions(life.state, &life.times, Some(life.id));
@@ -117,12 +115,21 @@ pub(super) async fn check_data_keys(
     Ok(())
 }
 
-fn one_active(count: u64) -> Option<Problem> {
-    match count {
+/// What is wrong with the scopes that have no active key, or several. There is always a shared scope, and one of each
+/// organization that has an active key of its own.
+fn active_by_scope(
+    keys: impl Iterator<Item = (Option<OrganizationId>, KeyState)>,
+) -> BTreeMap<Option<OrganizationId>, Problem> {
+    let mut active: BTreeMap<_, u64> = BTreeMap::from([(None, 0)]);
+    for (organization, _) in keys.filter(|(_, state)| *state == KeyState::Active) {
+        *active.entry(organization).or_default() += 1;
+    }
+    let problem = |count| match count {
         0 => Some(Problem::NoActiveKey),
         1 => None,
         several => Some(Problem::SeveralActiveKeys(several)),
-    }
+    };
+    active.into_iter().filter_map(|(scope, count)| Some((scope, problem(count)?))).collect()
 }
 
 /// Where the times of a key say otherwise than its state, or than each other.

@@ -83,6 +83,10 @@ pub(crate) struct Rewrap {
     /// The new master key, as --master-key takes it.
     #[arg(long, value_name = "SPEC")]
     pub(crate) to: String,
+    /// Only for the data keys of this organization, which has a master key of its own from then on. Else for all that have
+    /// none.
+    #[arg(long, value_name = "ID")]
+    pub(crate) organization: Option<OrganizationId>,
     /// Don't ask: every service has the new key already.
     #[arg(long)]
     pub(crate) yes: bool,

@@ -18,6 +18,10 @@ pub(crate) enum Keys {
         id: DataKeyId,
     },
     /// Give an organization a data key of its own, or a new one; its rows follow with the next rotation.
+    ///
+    /// With --master-key, while CREDVAULT_MASTER_KEY says where the vault's own are: under a master key of the
+    /// organization's own, made by the key service that --master-key names, and its data keys of before, too. Give that
+    /// --master-key to every service first: one that lacks it can't open the credentials of this organization.
     #[command(after_help = examples::KEYS_CREATE)]
     Create {
         /// The organization.

@@ -1,6 +1,7 @@
 //! The data keys: `keys`.
 
 mod compromise;
+mod create;
 mod destroy;
 
 use credvault::{Blocker, DataKeyId, DataKeySummary, Error, ErrorKind, KeyState, Vault};
@@ -21,16 +22,7 @@ pub(crate) async fn run(global: &Global, command: &Keys) -> anyhow::Result<Repor
             Ok(Report::new("keys list", Exit::Done, table(&keys), fields))
         }
         Keys::Show { id } => Ok(show(&find(&connection::open(global).await?, *id).await?)),
-        Keys::Create { organization } => {
-            let id = connection::open(global).await?.keys().create(*organization).await?;
-            let text = format!(
-                "Organization {organization} has its own data key {id} from now on.\n\
-                 What it wrote before follows with the next `credvault rotate`.\n"
-            );
-            let fields =
-                json!({ "organization_id": organization.to_string(), "data_key_id": id.to_string() });
-            Ok(Report::new("keys create", Exit::Done, text, fields))
-        }
+        Keys::Create { organization } => create::run(global, *organization).await,
         Keys::Compromise(key) => compromise::run(global, key).await,
         Keys::Destroy(key) => destroy::run(global, key).await,
     }

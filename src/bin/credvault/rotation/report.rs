@@ -73,6 +73,13 @@ fn verdict(report: &RotationReport) -> Vec<String> {
             output::count(report.quarantined, "row")
         ));
     }
+    for withheld in &report.withheld {
+        lines.push(format!(
+            "Organization {}: its own master key can't be had, so nothing of it was rotated: {}",
+            withheld.organization_id,
+            output::printable(&withheld.reason)
+        ));
+    }
     if let Some(reason) = report.stopped {
         lines.push(format!(
             "Stopped {}: about {} remain. Run it again: it goes on.",
@@ -138,6 +145,10 @@ pub(crate) fn fields(report: &RotationReport) -> Value {
         "already_current": report.already_current,
         "lost_to_concurrent_writes": report.lost_to_concurrent_writes,
         "quarantined": report.quarantined,
+        "withheld": report.withheld.iter().map(|withheld| json!({
+            "organization_id": withheld.organization_id.to_string(),
+            "reason": withheld.reason,
+        })).collect::<Vec<_>>(),
         "remaining": report.remaining,
         "held_integration_ids": report.locked.iter().map(IntegrationId::to_string).collect::<Vec<_>>(),
         "older_transactions": transactions(&report.waiting.transactions),
