@@ -113,11 +113,13 @@ macro_rules! data_key_store {
 
         /// Writes a data key and its material; `false` if the first was refused.
         async fn write_data_key(connection: &mut Conn, key: &NewDataKey) -> sqlx::Result<bool> {
-            // First, and by itself: who waits here for an organization's master key to be made sees it in the next statement.
-            sqlx::query(sql::KEEP_MASTER_KEY)
-                .bind(Id::from(key.wrapped.master_key))
-                .execute(&mut *connection)
-                .await?;
+            if key.organization.is_some() {
+                // By itself: who waits here for the organization to get a master key sees that in the next statement.
+                sqlx::query(sql::KEEP_MASTER_KEY)
+                    .bind(Id::from(key.wrapped.master_key))
+                    .execute(&mut *connection)
+                    .await?;
+            }
             let inserted = sqlx::query(sql::INSERT_DATA_KEY)
                 .bind(key.id.to_string())
                 .bind(key.organization.map(Id::from))

@@ -230,24 +230,63 @@ on_both_stores!(
     a_data_key_made_beside_a_rewrap_is_not_left_behind,
 );
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// Waits until so many statements wait for locks.
+async fn waiting(service: &Service, statements: u64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                    WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while service.count(waiting).await < statements {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_data_key_wrapped_before_a_switch_and_inserted_after_it_is_wrapped_anew() {
     let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
     let tenant = service.add_tenants_with_tokens(&vault, 1).await[0];
+    let [second, first] = ["second", "first"].map(|name| service.provider(name));
+    let second = vault.rewrap(second).run().await.unwrap().master_key;
+    let first = vault.rewrap(first).run().await.unwrap().master_key;
     let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
-    // Reads go on, the insertion waits.
-    let mut holder = database.pool().await.begin().await.unwrap();
-    sqlx::query("LOCK TABLE vault_data_keys IN SHARE MODE").execute(&mut *holder).await.unwrap();
+    let mut switch = database.pool().await.begin().await.unwrap();
+    for (state, time, id) in [("deactivated", "deactivated_at", first), ("active", "activated_at", second)] {
+        let set = format!("UPDATE vault_master_keys SET state = '{state}', {time} = now() WHERE id = '{id}'");
+        sqlx::query(sqlx::AssertSqlSafe(set)).execute(&mut *switch).await.unwrap();
+    }
     let elsewhere = service.open().await;
     let create = tokio::spawn(async move { elsewhere.keys().create(tenant.organization).await });
-    let waiting = "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
-                    WHERE NOT l.granted AND d.datname = current_database()";
-    while service.count(waiting).await == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    waiting(&service, 1).await;
+    switch.commit().await.unwrap();
+    let created = create.await.unwrap().unwrap();
+    let keys = vault.keys().list().await.unwrap();
+    let created = keys.iter().find(|key| key.id == created).unwrap();
+    assert_eq!(created.master_key_id, Some(second));
+}
+
+/// Of all, and of an organization that gets a master key of its own.
+#[tokio::test]
+async fn a_rewrap_waits_for_a_data_key_that_is_being_inserted() {
+    for own in [false, true] {
+        let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+        let tenant = service.add_tenants_with_tokens(&vault, 1).await[0];
+        let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
+        // Reads go on, the insertion waits.
+        let mut holder = database.pool().await.begin().await.unwrap();
+        sqlx::query("LOCK TABLE vault_data_keys IN SHARE MODE").execute(&mut *holder).await.unwrap();
+        let elsewhere = service.open().await;
+        let create = tokio::spawn(async move { elsewhere.keys().create(tenant.organization).await });
+        waiting(&service, 1).await;
+        let rewrap = vault.rewrap(service.provider("second"));
+        let rewrap = if own { rewrap.organization(tenant.organization) } else { rewrap };
+        let rewrap = tokio::spawn(rewrap.run());
+        waiting(&service, 2).await;
+        holder.commit().await.unwrap();
+        let created = create.await.unwrap().unwrap();
+        let report = rewrap.await.unwrap().unwrap();
+        assert_eq!(report.outcome, Outcome::Complete);
+        let keys = vault.keys().list().await.unwrap();
+        let created = keys.iter().find(|key| key.id == created).unwrap();
+        assert_eq!(created.master_key_id, Some(report.master_key));
+        assert_eq!(service.keys_left_behind().await, 0);
+        assert_sound(&service.builder(&["first", "second"]).build().await.unwrap()).await;
     }
-    assert_eq!(vault.rewrap(service.provider("second")).run().await.unwrap().outcome, Outcome::Complete);
-    holder.commit().await.unwrap();
-    create.await.unwrap().unwrap();
-    assert_eq!(service.keys_left_behind().await, 0);
-    assert_sound(&service.builder(&["second"]).build().await.unwrap()).await;
 }

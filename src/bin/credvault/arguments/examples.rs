@@ -98,8 +98,9 @@ Example:
   credvault keys show ID     one of the ids that `credvault keys list` prints";
 
 pub(super) const KEYS_CREATE: &str = "\
-Example:
+Examples:
   credvault keys create --organization ID
+  credvault keys create --organization ID --master-key file:customer.key
   credvault rotate";
 
 pub(super) const KEYS_COMPROMISE: &str = "\
