@@ -13,6 +13,8 @@ mod environment;
 mod guarded_file;
 mod key_file;
 mod passphrase;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod recipe;
 #[cfg(any(test, feature = "exec", feature = "vault-transit", feature = "pkcs11"))]
 mod service;
@@ -30,6 +32,8 @@ pub use self::context::ProviderContext;
 pub use self::environment::Environment;
 pub use self::key_file::{KeyFile, MAX_KEY_FILE_BYTES};
 pub use self::passphrase::{MAX_PASSPHRASE_BYTES, Passphrase};
+#[cfg(feature = "pkcs11")]
+pub use self::pkcs11::Pkcs11;
 pub use self::text::MasterKeyText;
 pub use crate::crypto::kdf::Argon2Parameters;
 pub use crate::crypto::key::MasterKey;
@@ -185,7 +189,8 @@ impl fmt::Debug for ProviderRecord {
 /// - `env:NAME`: an [`Environment`] variable that holds the same text;
 /// - `passphrase:env:NAME`: a [`Passphrase`] in a variable;
 /// - `passphrase:file:PATH`: a [`Passphrase`] in a file, one newline at its end aside;
-/// - `passphrase:prompt`: only in the command, which asks and calls [`Passphrase::from_secret`].
+/// - `passphrase:prompt`: only in the command, which asks and calls [`Passphrase::from_secret`];
+/// - `pkcs11:…`, with the feature `pkcs11`: a key of a PKCS#11 token, as a URI of RFC 7512 says it.
 ///
 /// A secret is never part of the string, and a string that holds one by mistake is not repeated in the error.
 ///

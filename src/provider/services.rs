@@ -11,6 +11,10 @@ const FEATURES: [(&str, &str); 3] =
 
 /// The provider that `spec` says, or that this build lacks it; `None` for what is no service's.
 pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>> {
+    #[cfg(feature = "pkcs11")]
+    if spec.starts_with("pkcs11:") {
+        return Some(super::Pkcs11::from_uri(spec).map(|provider| Arc::new(provider) as _));
+    }
     let (prefix, feature) = FEATURES.into_iter().find(|(prefix, _)| spec.starts_with(prefix))?;
     Some(Err(Error::new(
         ErrorKind::Unsupported,
