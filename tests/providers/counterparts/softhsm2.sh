@@ -16,6 +16,7 @@ softhsm2_module() {
 }
 
 command -v cc >/dev/null || install "a C compiler" build-essential
+command -v pkcs11-tool >/dev/null || install "OpenSC's pkcs11-tool, which the manual uses" opensc
 softhsm2_module >/dev/null || install "SoftHSM 2" softhsm2
 CREDVAULT_PKCS11_MODULE=$(softhsm2_module) || fail "SoftHSM 2 is installed, but libsofthsm2.so is in no known folder"
 

@@ -3,6 +3,8 @@
 mod faults;
 mod keys;
 mod login;
+#[cfg(feature = "cli")]
+mod manual;
 mod softhsm;
 mod vaults;
 
