@@ -218,7 +218,8 @@ fn invalid(what: &str) -> Error {
     Error::new(
         ErrorKind::InvalidInput,
         format!(
-            "not the PKCS#11 URI of a key, as `pkcs11:token=LABEL;object=LABEL?module-path=/PATH&pin-source=file:/PATH`: {what}"
+            "not the PKCS#11 URI of a key, as \
+             `pkcs11:token=LABEL;object=LABEL?module-path=/PATH&pin-source=file:/PATH`: {what}"
         ),
     )
 }
