@@ -28,6 +28,9 @@ pub(super) struct Module {
 /// Every module that was used. They stay loaded: to unload a library that may have threads of its own is not safe.
 static MODULES: Mutex<BTreeMap<PathBuf, Arc<Module>>> = Mutex::new(BTreeMap::new());
 
+/// Held by who loads or initialises any module: two paths may lead to one library, and modules don't stand two at once.
+static INITIALIZING: Mutex<()> = Mutex::new(());
+
 impl Module {
     /// The module at `path`, which is loaded when it is used.
     pub(super) fn at(path: &Path) -> Arc<Self> {
@@ -60,6 +63,7 @@ impl Module {
     ///
     /// `KeyUnavailable` if it can't be loaded, naming it; `Provider` if it can't be initialised.
     pub(super) fn library(&self) -> Result<Library> {
+        let _one_at_a_time = locked(&INITIALIZING);
         let mut loaded = locked(&self.library);
         let library = match &*loaded {
             Some(library) => library.clone(),

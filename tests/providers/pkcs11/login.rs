@@ -139,9 +139,8 @@ async fn a_pin_is_read_from_a_variable() {
     let uri = format!("{uri}&pin-source=env:{VARIABLE}");
     let error = refusal_to_create(&uri).await;
     assert_says(&error, ErrorKind::Provider, &["environment variable CREDVAULT_TEST_PIN is not set"]);
-    let name = std::thread::current().name().unwrap().to_owned();
     let again = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &name])
+        .args(["--exact", "pkcs11::login::a_pin_is_read_from_a_variable"])
         .env(VARIABLE, PIN)
         .env(URI, uri)
         .output()

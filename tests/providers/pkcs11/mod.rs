@@ -5,6 +5,8 @@ mod keys;
 mod login;
 #[cfg(feature = "cli")]
 mod manual;
+#[cfg(target_os = "linux")]
+mod memory;
 mod softhsm;
 mod vaults;
 

@@ -15,7 +15,8 @@ use cryptoki::types::AuthPin;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-pub(super) const PIN: &str = "pin-hunter2";
+/// Long enough to be looked for in memory.
+pub(super) const PIN: &str = "pin-of-hunter2-and-nobody";
 const OFFICERS_PIN: &str = "officer-hunter2";
 
 /// SoftHSM in this process, which the providers under test initialise as well.
