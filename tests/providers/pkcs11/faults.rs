@@ -120,7 +120,7 @@ async fn no_record_is_made_that_the_token_would_not_give_back() {
 async fn a_module_that_hangs_holds_up_its_caller_for_a_limited_time_and_nobody_else() {
     let token = Token::new();
     let record = record_of(&token).await;
-    token.fault("DecryptInit wait=6500 1");
+    token.fault("DecryptInit wait=8000 1");
     let (began, provider, another) = (Instant::now(), token.provider(), record.clone());
     let hanging =
         tokio::spawn(async move { provider.unlock(&another, &context()).await.map(|key| key.id()) });
