@@ -78,11 +78,7 @@ impl<'a> TokenKey<'a> {
             )
             .map_err(|error| failure::of(&self.name, error))?;
         for (wanted, said) in [
-            (
-                Attribute::Extractable(false),
-                "CKA_EXTRACTABLE is not false, and a key that may leave the token protects no \
-                                             more than a key file does",
-            ),
+            (Attribute::Extractable(false), "CKA_EXTRACTABLE is not false, so it may leave the token"),
             (Attribute::Sensitive(true), "CKA_SENSITIVE is not true, so the token shows its value"),
             (Attribute::Private(true), "CKA_PRIVATE is not true, so it may be used without the PIN"),
             (Attribute::Encrypt(true), "CKA_ENCRYPT is not true"),
@@ -93,10 +89,8 @@ impl<'a> TokenKey<'a> {
             ),
         ] {
             if !is.contains(&wanted) {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    format!("{self_key} of {}: {said}", self.name, self_key = self.uri.key),
-                ));
+                let what = format!("{} of {} is not as it has to be: {said}", self.uri.key, self.name);
+                return Err(Error::new(ErrorKind::Refused, what));
             }
         }
         Ok(())
