@@ -5,6 +5,7 @@
 //! - [`rotation`]: the protocol of a rotation and a rewrap, and the adoption of older rows
 //! - [`protocol`]: why the rotation protocol has each of its parts, and the model that tries it
 //! - [`operations`]: setting up, backups, schedules, exit codes, changing the master key
+//! - [`providers`]: where master keys come from, and what key services have in common
 //! - [`comparison`]: Asherah, Vault transit, Lockbox, Airflow, and where they are the better choice
 //! - [`output`]: the documents of the command's `--output json`
 //! - [`testing`]: what a service can test without a server, and what it can not
@@ -32,6 +33,17 @@ pub mod protocol {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+
+#[doc = include_str!("providers.md")]
+pub mod providers {
+    #[cfg(doc)]
+    use crate::provider::{MasterKeyProvider, ProviderContext};
+    #[cfg(doc)]
+    use crate::{Vault, VaultBuilder};
+
+    #[doc = include_str!("providers/pkcs11.md")]
+    pub mod pkcs11 {}
+}
 
 #[doc = include_str!("output.md")]
 pub mod output {}

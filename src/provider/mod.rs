@@ -239,8 +239,8 @@ fn path_of(path: &str) -> Result<&str> {
 fn unknown_form() -> Error {
     Error::new(
         ErrorKind::InvalidInput,
-        "a master key is given as `file:PATH`, `env:NAME`, `passphrase:env:NAME`, `passphrase:file:PATH` or \
-         `passphrase:prompt`, never as the key or passphrase itself (what was given is not repeated here)",
+        "a master key is given as `file:PATH`, `env:NAME`, `passphrase:env:NAME`, `passphrase:file:PATH`, \
+         `passphrase:prompt` or as a key service's, such as `pkcs11:…`, never as the key or passphrase itself (what was given is not repeated here)",
     )
 }
 

@@ -41,7 +41,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub(crate) database: Option<String>,
 
-    /// A master key: `file:PATH`, `env:NAME`, `passphrase:prompt`, `passphrase:env:NAME` or `passphrase:file:PATH`.
+    /// A master key: `file:PATH`, `env:NAME`, `passphrase:prompt`, `passphrase:env:NAME`, `passphrase:file:PATH`, or a key
+    /// service's, such as `pkcs11:…`, where it was built with that.
     ///
     /// May be given several times: the keys of before and after a rewrap. Else those in CREDVAULT_MASTER_KEY,
     /// separated by blanks.
