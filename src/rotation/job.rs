@@ -189,7 +189,7 @@ impl Job {
         report.quarantined = retrying(stop, || store.quarantined()).await?.len() as u64;
         let usage = match end {
             End::NothingLeft { usage, drained } => {
-                report.unused_keys = self.mark_keys(&usage, &drained, stop).await?;
+                self.mark_keys(&usage, &drained, stop, &mut report).await?;
                 report.remaining = usage.stale;
                 usage
             }
@@ -282,10 +282,15 @@ impl Job {
     }
 
     /// Marks each deactivated key that nothing needs any more, takes the mark from one that a row names after all, and
-    /// destroys the legacy key once the cut-over has left none of its rows.
-    async fn mark_keys(&self, usage: &Usage, drained: &[DataKeyId], stop: &Stop) -> Result<Vec<DataKeyId>> {
+    /// destroys the legacy key once the cut-over has left none of its rows; and says so in `report`.
+    async fn mark_keys(
+        &self,
+        usage: &Usage,
+        drained: &[DataKeyId],
+        stop: &Stop,
+        report: &mut RotationReport,
+    ) -> Result<()> {
         let (store, offset) = (self.store.as_ref(), self.clock.offset());
-        let mut unused = Vec::new();
         for key in retrying(stop, || store.data_keys()).await?.into_iter().flatten() {
             if key.state != KeyState::Deactivated {
                 continue;
@@ -302,18 +307,28 @@ impl Job {
             if retrying(stop, || store.mark_unused(key.id, offset)).await? {
                 tracing::info!(key = %key.id, "nothing needs the data key any more");
                 self.listener.hear(RotationEvent::Unused { key: key.id });
-                unused.push(key.id);
+                report.unused_keys.push(key.id);
             }
             if key.id.is_legacy() {
                 let now = retrying(stop, || store.now(offset)).await?;
                 let destroyed = retrying(stop, || store.destroy_data_key(key.id, now, offset)).await?;
-                if destroyed == Destruction::Done {
-                    self.keyring.forget_opening_key(key.id);
-                    self.listener.hear(RotationEvent::LegacyKeyDestroyed);
+                match destroyed {
+                    Destruction::Done => {
+                        self.keyring.forget_opening_key(key.id);
+                        self.listener.hear(RotationEvent::LegacyKeyDestroyed);
+                    }
+                    // The rows are done, which is what a rotation is for.
+                    Destruction::NotAllowed => {
+                        tracing::warn!(
+                            "the legacy key is still there: this role may not delete it, the owner may"
+                        );
+                        report.legacy_key_left = true;
+                    }
+                    Destruction::NotUnused => {}
                 }
             }
         }
-        Ok(unused)
+        Ok(())
     }
 
     /// Before when a key must have been activated to be replaced by force: when this run began; or the first of those

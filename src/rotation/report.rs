@@ -74,6 +74,9 @@ pub struct RotationReport {
     pub legacy: u64,
     /// The data keys under which nothing is sealed any more, and nothing can be, since this rotation.
     pub unused_keys: Vec<DataKeyId>,
+    /// Whether the legacy key, which no row needs after the cut-over, is still there, as the role that rotates may not
+    /// delete key material: rotate once as the owner of the tables.
+    pub legacy_key_left: bool,
     /// The data keys with the rows under each; none if it was stopped.
     pub keys: Vec<DataKeySummary>,
 }
@@ -105,6 +108,7 @@ impl RotationReport {
             waiting: Waiting::default(),
             legacy: 0,
             unused_keys: Vec::new(),
+            legacy_key_left: false,
             keys: Vec::new(),
         }
     }

@@ -290,11 +290,15 @@ macro_rules! data_key_store {
                         transaction.rollback().await.map_err(say)?;
                         return Ok(Destruction::NotUnused);
                     }
-                    sqlx::query(sql::DELETE_MATERIAL)
+                    let deleted = sqlx::query(sql::DELETE_MATERIAL)
                         .bind(id.to_string())
                         .execute(&mut *transaction)
-                        .await
-                        .map_err(say)?;
+                        .await;
+                    if deleted.as_ref().is_err_and(is_for_want_of_a_right) {
+                        transaction.rollback().await.map_err(say)?;
+                        return Ok(Destruction::NotAllowed);
+                    }
+                    deleted.map_err(say)?;
                     sqlx::query(sql::MARK_DESTROYED)
                         .bind(id.to_string())
                         .bind(microseconds(clock_offset))

@@ -45,6 +45,14 @@ const READ_ONLY_SQLITE_CODE: u32 = 8;
 /// Tables that aren't there: the database was never migrated.
 const UNDEFINED_TABLE: &str = "42P01";
 
+/// A statement that the role has no right to.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// Whether the database refused a statement as its role may not do that.
+pub(super) fn is_for_want_of_a_right(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(INSUFFICIENT_PRIVILEGE))
+}
+
 /// Turns sqlx's error into ours; `doing` says what was tried, with ids only.
 pub(super) fn failure(doing: &str, error: sqlx::Error) -> Error {
     let say = |kind, what: &str| Error::new(kind, format!("{doing}: {what}"));

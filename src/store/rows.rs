@@ -316,6 +316,8 @@ pub(crate) enum Destruction {
     Done,
     /// It is not deactivated and unused for long enough; nothing changed.
     NotUnused,
+    /// The role of the database may not delete key material; nothing changed.
+    NotAllowed,
 }
 
 /// Rows of one kind, and how many they are.

@@ -16,7 +16,7 @@ use super::column::{Id, Text, Time};
 use super::credentials::{CredentialStore, credential_store};
 use super::data_keys::{CheckWrapped, DataKeyStore, data_key_store};
 use super::drains::{self, Captured, Drain, DrainStore, OlderTransaction, SwitchedKey, drain_store};
-use super::failure::failure;
+use super::failure::{failure, is_for_want_of_a_right};
 use super::inspection::{InspectionStore, inspection_store};
 use super::keys::{KeyStore, key_store};
 use super::migrate::{self, MigrationName};

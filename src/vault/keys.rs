@@ -134,6 +134,12 @@ impl Keys {
                 Ok(())
             }
             Destruction::NotUnused => Err(refused("it was changed meanwhile: look at it again")),
+            Destruction::NotAllowed => Err(Error::new(
+                ErrorKind::Store,
+                format!(
+                    "data key {key} was not destroyed: this role of the database may not delete key material; the owner may"
+                ),
+            )),
         }
     }
 

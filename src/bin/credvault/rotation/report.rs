@@ -113,6 +113,12 @@ fn verdict(report: &RotationReport) -> Vec<String> {
         lines.extend(report.waiting.transactions.iter().map(|it| format!("  {}", output::printable(&it))));
         lines.push("Run it again when they have ended: until then no key is called unused.".to_owned());
     }
+    if report.legacy_key_left {
+        lines.push(
+            "No row needs the legacy key any more, and this role may not delete it: rotate once as the owner of the tables."
+                .to_owned(),
+        );
+    }
     if report.outcome == Outcome::Complete {
         let aside = if report.legacy > 0 { ", legacy rows aside" } else { "" };
         lines.push(if report.is_of_nothing() {
@@ -154,6 +160,7 @@ pub(crate) fn fields(report: &RotationReport) -> Value {
         "older_transactions": transactions(&report.waiting.transactions),
         "legacy": report.legacy,
         "unused_data_key_ids": keys(&report.unused_keys),
+        "legacy_key_left": report.legacy_key_left,
         "data_keys": keys::documents(&report.keys),
     })
 }
