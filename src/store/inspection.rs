@@ -13,7 +13,10 @@ pub(crate) trait InspectionStore {
     /// with `rows`, not with the table, unless the table is full of holes.
     async fn sample(&self, rows: u32) -> Result<Vec<IntegrationId>>;
 
-    /// The credentials' rows of some integrations, in any order; none where either is gone. One statement.
+    /// The first credentials' rows of some integrations, in the order of their ids, at most [`MAX_PAGE_BYTES`]; none where
+    /// either is gone. One statement.
+    ///
+    /// [`MAX_PAGE_BYTES`]: super::pages::MAX_PAGE_BYTES
     async fn rows_of(&self, integrations: &[IntegrationId]) -> Result<Vec<PlacedRow>>;
 
     /// The data keys' lives, oldest first, in one snapshot; records that name no key are left out.
@@ -100,7 +103,9 @@ macro_rules! inspection_store {
                 };
                 let ids: Vec<_> = integrations.iter().map(IntegrationId::to_string).collect();
                 sqlx::query(sql::ROWS_OF)
-                    .bind(sqlx::types::Json(ids))
+                    .bind(sqlx::types::Json(&ids))
+                    .bind(MAX_PAGE_BYTES)
+                    .bind(ids.len() as i64)
                     .fetch_all(&self.pool)
                     .await
                     .and_then(|rows| rows.iter().map(placed).collect())

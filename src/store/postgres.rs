@@ -44,7 +44,8 @@ mod sql {
         now: "(now() AT TIME ZONE 'utc')",
         microsecond: " * interval '1 microsecond'",
         keep_key_of_i: " FOR KEY SHARE OF i",
-        keep_m: " FOR SHARE OF m"
+        keep_m: " FOR SHARE OF m",
+        alone: ""
     );
 
     /// A page ends at a number of rows, or where its texts have $4 bytes. By the
@@ -54,7 +55,9 @@ mod sql {
         ($from:expr, $where:expr) => {
             concat!(
                 "SELECT page.*
-                   FROM (SELECT c.integration_id, i.organization_id, i.connector_type,
+                   FROM (SELECT c.integration_id, i.organization_id, ",
+                short!("i.connector_type"),
+                " AS connector_type,
                                 sum(COALESCE(octet_length(c.credential_data_encrypted), 0))
                                     OVER (ORDER BY c.integration_id ROWS UNBOUNDED PRECEDING)
                                     - COALESCE(octet_length(c.credential_data_encrypted), 0) AS bytes_before, ",

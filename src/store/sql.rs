@@ -21,15 +21,29 @@ macro_rules! active_key_of_scope {
 }
 pub(super) use active_key_of_scope;
 
+/// A column of a name or an id of 50 characters. One that is longer, as it can be in a table without its constraints, is
+/// not fetched: no name and no id is empty.
+macro_rules! short {
+    ($column:literal) => {
+        concat!("CASE WHEN octet_length(", $column, ") > 200 THEN '' ELSE ", $column, " END")
+    };
+}
+pub(super) use short;
+
 /// The columns of a credential's row `c` that opening it takes. A text longer than any that the vault writes is
 /// not fetched (1 MiB, the stored format's limit).
 macro_rules! credential_columns {
     () => {
-        "c.credential_type,
+        concat!(
+            $crate::store::sql::short!("c.credential_type"),
+            " AS credential_type,
          CASE WHEN octet_length(c.credential_data_encrypted) <= 1048576
               THEN c.credential_data_encrypted ELSE '' END AS stored,
-         c.encryption_key_id,
+         ",
+            $crate::store::sql::short!("c.encryption_key_id"),
+            " AS encryption_key_id,
          c.expires_at"
+        )
     };
 }
 pub(super) use credential_columns;
@@ -61,17 +75,28 @@ macro_rules! is_stale {
 }
 pub(super) use is_stale;
 
-/// The rows of some integrations, `$among` being a dialect's condition that `c.integration_id` is one of a JSON array.
+/// The first rows of some integrations, `$among` being a dialect's condition that `c.integration_id` is one of a JSON array,
+/// in the order of their ids, up to where their texts have $2 bytes. As a page of a scan: the texts of those that follow are
+/// not read, and those that a window function goes over are not held.
 macro_rules! rows_of {
     ($among:literal) => {
         concat!(
-            "SELECT c.integration_id, i.organization_id, ",
+            "SELECT page.integration_id, page.organization_id, ",
             $crate::store::sql::credential_columns!(),
             "
-               FROM integration_credentials AS c
-               JOIN integrations AS i ON i.id = c.integration_id
-              WHERE c.integration_id ",
-            $among
+               FROM (SELECT given.*, sum(given.bytes) OVER (ORDER BY given.integration_id ROWS UNBOUNDED PRECEDING)
+                                         - given.bytes AS bytes_before
+                       FROM (SELECT c.integration_id, i.organization_id,
+                                    COALESCE(octet_length(c.credential_data_encrypted), 0) AS bytes
+                               FROM integration_credentials AS c
+                               JOIN integrations AS i ON i.id = c.integration_id
+                              WHERE c.integration_id ",
+            $among,
+            "
+                              ORDER BY c.integration_id LIMIT $3) AS given) AS page
+              CROSS JOIN integration_credentials AS c
+              WHERE c.integration_id = page.integration_id AND page.bytes_before < $2
+              ORDER BY page.integration_id"
         )
     };
 }
@@ -80,7 +105,13 @@ pub(super) use rows_of;
 macro_rules! summaries {
     ($where:literal) => {
         concat!(
-            "SELECT i.id, i.organization_id, i.connector_type, c.credential_type, c.encryption_key_id,
+            "SELECT i.id, i.organization_id, ",
+            $crate::store::sql::short!("i.connector_type"),
+            " AS connector_type, ",
+            $crate::store::sql::short!("c.credential_type"),
+            " AS credential_type, ",
+            $crate::store::sql::short!("c.encryption_key_id"),
+            " AS encryption_key_id,
                     c.expires_at, c.created_at, c.updated_at
                FROM integration_credentials AS c
                JOIN integrations AS i ON i.id = c.integration_id
@@ -109,16 +140,18 @@ macro_rules! data_keys {
 pub(super) use data_keys;
 
 /// Defines the shared statements with a dialect's `now`, its unit for an integer of microseconds, and how a `SELECT`
-/// keeps the key columns of `i`, or the row `m`, from changing until the transaction ends.
+/// keeps the key columns of `i`, or the row `m`, from changing until the transaction ends; and what ends a sub-select whose
+/// columns alone are to reach what groups them.
 macro_rules! statements {
     (
         now: $now:literal,
         microsecond: $microsecond:literal,
         keep_key_of_i: $keep_key_of_i:literal,
-        keep_m: $keep_m:literal
+        keep_m: $keep_m:literal,
+        alone: $alone:literal
     ) => {
         use $crate::store::sql::{
-            active_key_of_scope, credential_columns, data_keys, is_stale, rows_of, rows_with_scope, summaries,
+            active_key_of_scope, credential_columns, data_keys, is_stale, rows_of, rows_with_scope, short, summaries,
         };
 
         /// The key must be the active one of the scope in this statement's snapshot. The integration stays the
@@ -203,20 +236,23 @@ macro_rules! statements {
                 AND c.credential_data_encrypted = $4
                 AND $3 = ", active_key_of_scope!()
         );
-        pub(in $crate::store) const COUNT_BY_KEY: &str =
-            "SELECT encryption_key_id, count(*) AS count FROM integration_credentials
-              GROUP BY encryption_key_id ORDER BY encryption_key_id";
+        pub(in $crate::store) const COUNT_BY_KEY: &str = concat!(
+            "SELECT of_row.key_column, count(*) AS count
+               FROM (SELECT ", short!("c.encryption_key_id"), " AS key_column
+                       FROM integration_credentials AS c", $alone, ") AS of_row
+              GROUP BY 1 ORDER BY 1"
+        );
         /// One scan: the rows by the key that their column names, the beginning of the header that names it again, and
         /// whether they are stale, those in quarantine aside. The id of a header's key ends within its 31st character,
         /// so that a key has four beginnings at most; $1 bounds what a table of garbage could give.
         pub(in $crate::store) const USAGE: &str = concat!(
-            "SELECT c.encryption_key_id,
-                    CASE WHEN substr(c.credential_data_encrypted, 1, 4) = 'cv1.'
-                         THEN substr(c.credential_data_encrypted, 1, 31) ELSE '' END AS header,
-                    ", is_stale!(), "
-                        AND c.integration_id NOT IN (SELECT q.integration_id FROM vault_quarantine AS q) AS stale,
-                    count(*) AS count
-               FROM ", rows_with_scope!(), "
+            "SELECT of_row.key_column, of_row.header, of_row.stale, count(*) AS count
+               FROM (SELECT ", short!("c.encryption_key_id"), " AS key_column,
+                            CASE WHEN substr(c.credential_data_encrypted, 1, 4) = 'cv1.'
+                                 THEN substr(c.credential_data_encrypted, 1, 31) ELSE '' END AS header,
+                            ", is_stale!(), "
+                                AND c.integration_id NOT IN (SELECT q.integration_id FROM vault_quarantine AS q) AS stale
+                       FROM ", rows_with_scope!(), $alone, ") AS of_row
               GROUP BY 1, 2, 3 LIMIT $1"
         );
         /// The time at which a row was put there is that of its text.
@@ -232,11 +268,13 @@ macro_rules! statements {
         pub(in $crate::store) const QUARANTINED: &str =
             "SELECT integration_id, reason, stored_sha256 FROM vault_quarantine ORDER BY integration_id";
         pub(in $crate::store) const RELEASE: &str = "DELETE FROM vault_quarantine WHERE integration_id = $1";
-        pub(in $crate::store) const QUARANTINE_LIST: &str =
-            "SELECT q.integration_id, q.reason, q.stored_sha256, q.since, i.organization_id, i.connector_type
+        pub(in $crate::store) const QUARANTINE_LIST: &str = concat!(
+            "SELECT q.integration_id, q.reason, q.stored_sha256, q.since, i.organization_id,
+                    ", short!("i.connector_type"), " AS connector_type
                FROM vault_quarantine AS q
                LEFT JOIN integrations AS i ON i.id = q.integration_id
-              ORDER BY q.since, q.integration_id";
+              ORDER BY q.since, q.integration_id"
+        );
         /// Unless another text was put there since.
         pub(in $crate::store) const RELEASE_LISTED: &str =
             "DELETE FROM vault_quarantine WHERE integration_id = $1 AND stored_sha256 = $2";

@@ -44,28 +44,33 @@ mod sql {
         now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
         microsecond: "",
         keep_key_of_i: "", // One writer: nothing changes meanwhile.
-        keep_m: ""
+        keep_m: "",
+        alone: " LIMIT -1" // Else what groups them holds the columns that they are made of, each row's text among them.
     );
 
     /// By rowid, the order of the table: by id, which is random, each row would be another page of the file. A page ends
-    /// at a number of rows, or where its texts have ?4 bytes.
+    /// at a number of rows, or where its texts have ?4 bytes. They are looked up when that is known: what a window function
+    /// goes over is held in memory with all columns that it names.
     macro_rules! scan {
         ($from:expr, $where:expr) => {
             concat!(
-                "SELECT page.*
-                   FROM (SELECT c.rowid AS cursor, c.integration_id, i.organization_id, i.connector_type,
-                                sum(COALESCE(octet_length(c.credential_data_encrypted), 0))
-                                    OVER (ORDER BY c.rowid ROWS UNBOUNDED PRECEDING)
-                                    - COALESCE(octet_length(c.credential_data_encrypted), 0) AS bytes_before, ",
+                "SELECT page.cursor, page.integration_id, page.organization_id, page.connector_type, ",
                 credential_columns!(),
                 "
-                           FROM ",
+                   FROM (SELECT first.*, sum(first.bytes) OVER (ORDER BY first.cursor ROWS UNBOUNDED PRECEDING)
+                                             - first.bytes AS bytes_before
+                           FROM (SELECT c.rowid AS cursor, c.integration_id, i.organization_id, ",
+                short!("i.connector_type"),
+                " AS connector_type,
+                                        COALESCE(octet_length(c.credential_data_encrypted), 0) AS bytes
+                                   FROM ",
                 $from,
                 "
-                          WHERE c.rowid >= $2 AND c.rowid <= $3 AND ",
+                                  WHERE c.rowid >= $2 AND c.rowid <= $3 AND ",
                 $where,
                 "
-                          ORDER BY c.rowid LIMIT $1) AS page
+                                  ORDER BY c.rowid LIMIT $1) AS first) AS page
+                  CROSS JOIN integration_credentials AS c ON c.rowid = page.cursor
                   WHERE page.bytes_before < $4
                   ORDER BY page.cursor"
             )

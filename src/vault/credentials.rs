@@ -11,7 +11,7 @@ use crate::id::{IntegrationId, OrganizationId};
 use crate::limit::{self, within};
 use crate::store::{Range, Rows, ScannedRow};
 
-/// Rows read at once, still sealed: of ordinary credentials some ten KiB, and 100 MiB of the largest.
+/// Rows read at once, still sealed: of ordinary credentials some ten KiB, and of the largest what a page may take.
 const PAGE_ROWS: u32 = 100;
 
 /// A walk over credentials: from [`Vault::credentials`], one page of sealed rows and one opened credential in memory.

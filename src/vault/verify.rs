@@ -3,7 +3,7 @@
 mod finding;
 mod keys;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Inner, Vault};
@@ -147,13 +147,18 @@ impl Verify {
         let store = &self.vault.0.store;
         let mut read = 0;
         for drawn in within(limit::TABLE, store.sample(rows)).await?.chunks(PAGE_ROWS as usize) {
-            let page = within(limit::TABLE, store.rows_of(drawn)).await?;
-            for row in &page {
-                within(self.vault.0.call_limit, self.judge(row, legacy, verification)).await?;
-            }
-            if page.len() < drawn.len() {
-                let placed: HashSet<_> = page.iter().map(|row| row.integration).collect();
-                for integration in drawn.iter().copied().filter(|integration| !placed.contains(integration)) {
+            let mut left: BTreeSet<_> = drawn.iter().copied().collect();
+            // A page ends before the rows are too much to hold: the last one says where.
+            while !left.is_empty() {
+                let ids: Vec<_> = left.iter().copied().collect();
+                let page = within(limit::TABLE, store.rows_of(&ids)).await?;
+                let after = page.last().map(|row| row.integration);
+                for row in &page {
+                    left.remove(&row.integration);
+                    within(self.vault.0.call_limit, self.judge(row, legacy, verification)).await?;
+                }
+                let rest = after.map(|last| left.split_off(&last)).unwrap_or_default();
+                for integration in std::mem::replace(&mut left, rest) {
                     // Else it was deleted since it was drawn.
                     if within(self.vault.0.call_limit, self.is_orphan(integration)).await? {
                         verification.add(Finding::Row { integration, problem: Problem::IntegrationGone });

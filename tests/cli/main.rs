@@ -15,6 +15,7 @@ mod demo;
 mod documents;
 #[cfg(unix)]
 mod hostile;
+mod hostile_rows;
 mod jobs;
 mod lookups;
 #[cfg(target_os = "linux")]
