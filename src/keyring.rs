@@ -237,7 +237,9 @@ impl Keyring {
             ));
         };
         let tampered = |what| Error::new(ErrorKind::Tampered, format!("data key {}: {what}", row.id));
-        if wrapping_key_of(&wrapped.text)? != wrapped.master_key {
+        let named = wrapping_key_of(&wrapped.text)
+            .map_err(|error| error.within(format_args!("wrapped data key {}", row.id)))?;
+        if named != wrapped.master_key {
             return Err(tampered("its column master_key_id names another key than its wrapped text"));
         }
         let (master, until) = self.master_keys.get(self.store.as_ref(), on, wrapped.master_key).await?;

@@ -29,9 +29,11 @@ async fn a_vault_opens_with_its_passphrase_alone(database: TestDatabase) {
     vault.organization(organization).put(integration, &token("t")).await.unwrap();
 
     let before = database.dump().await;
+    let master = vault.status().await.unwrap().master_keys[0].id;
+    let says = format!("the master key given is not master key {master} of this vault");
     for wrong in ["correct horse\n", "Correct horse", "x"] {
         let error = builder(&database, wrong).build().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::KeyMismatch, "{error}");
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::KeyMismatch, says.clone()));
         let error = builder(&database, wrong).create_if_missing().build().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::KeyMismatch, "{error}");
     }

@@ -17,7 +17,7 @@ on_both_stores!(
 );
 
 /// The active shared key.
-async fn shared_key(vault: &Vault) -> DataKeyId {
+pub(crate) async fn shared_key(vault: &Vault) -> DataKeyId {
     let keys = vault.keys().list().await.unwrap();
     let active = |key: &&credvault::DataKeySummary| key.state == KeyState::Active;
     keys.iter().filter(active).find(|key| key.organization_id.is_none()).unwrap().id
