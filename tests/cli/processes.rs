@@ -92,3 +92,30 @@ fn no_other_process_of_the_same_user_looks_into_the_command() {
     drop((import.stdin.take(), other.stdin.take()));
     assert!(import.wait().unwrap().success() && other.wait().unwrap().success());
 }
+
+/// What a debugger of the same user, which has started the program, gets of it while it waits for its input.
+fn attached(shell: &Shell, program: &[&str]) -> String {
+    let arguments = [&["-c", include_str!("attach.py")], program].concat();
+    let output = unprivileged(shell, "/usr/bin/python3", &arguments).output().unwrap();
+    assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn no_debugger_of_the_same_user_attaches_and_no_core_dump_is_left() {
+    let (shell, program) = open_folder();
+    let shell = shell.with("CREDVAULT_MASTER_KEY", "file:master.key");
+    for arguments in [&["master-key", "generate", "--out", "master.key"][..], &["init"]] {
+        assert!(unprivileged(&shell, &program, arguments).status().unwrap().success());
+    }
+    // With its keys in memory.
+    assert_eq!(
+        attached(&shell, &[&program, "import"]),
+        "PTRACE_SEIZE EPERM\nPTRACE_ATTACH EPERM\nprocess_vm_readv EPERM\n/proc/PID/mem EACCES\ncore dump none\n"
+    );
+    assert_eq!(
+        attached(&shell, &["/usr/bin/cat"]),
+        "PTRACE_SEIZE done\nPTRACE_ATTACH done\nprocess_vm_readv EFAULT\n/proc/PID/mem done\ncore dump written\n",
+        "a program that does nothing against it"
+    );
+}
