@@ -11,6 +11,7 @@ mod derivation;
 mod life;
 #[cfg(target_os = "linux")]
 mod memory;
+mod prompts;
 mod search;
 
 use std::io::Write;

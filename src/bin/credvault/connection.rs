@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use credvault::provider::{self, Argon2Parameters, MasterKeyProvider, Passphrase};
 use credvault::{SecretText, Vault};
-use zeroize::Zeroizing;
 
 use crate::arguments::Global;
 use crate::failure::usage;
+use crate::hidden_input;
 
 /// The database where none is named: a file in the current folder, which needs no server.
 const DEFAULT_DATABASE: &str = "sqlite:credvault.db";
@@ -166,7 +166,7 @@ pub(crate) fn passphrase(
 /// Asks for a passphrase at the terminal, whatever standard input is.
 fn ask(prompt: Prompt) -> anyhow::Result<SecretText> {
     let read = |prompt: &str| {
-        let typed = rpassword::prompt_password(prompt).map(Zeroizing::new);
+        let typed = hidden_input::ask(prompt);
         typed.context("`passphrase:prompt` needs a terminal to ask at; use passphrase:file:PATH without one")
     };
     match prompt {

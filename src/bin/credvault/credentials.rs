@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::arguments::{Address, Get, Global, Integration, Put, Transfer};
 use crate::connection;
 use crate::failure::{Exit, refused, usage};
+use crate::hidden_input;
 use crate::output::{self, Report};
 use crate::standard_streams;
 use crate::summaries::{self, data_key, expiry};
@@ -71,7 +72,7 @@ pub(crate) async fn put(global: &Global, put: Put) -> anyhow::Result<Report> {
 fn field_value(name: &str) -> anyhow::Result<SecretText> {
     if std::io::stdin().is_terminal() {
         let prompt = format!("{}: ", output::printable(name));
-        let typed = Zeroizing::new(rpassword::prompt_password(prompt)?);
+        let typed = hidden_input::ask(&prompt)?;
         if typed.is_empty() {
             return Err(usage(format!("nothing was typed: it is the value of field {name:?}")));
         }

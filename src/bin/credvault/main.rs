@@ -20,6 +20,7 @@ mod connection;
 mod credentials;
 mod demo;
 mod failure;
+mod hidden_input;
 mod interruption;
 mod keys;
 mod master_key_check;
