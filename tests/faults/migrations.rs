@@ -12,6 +12,9 @@ use crate::common::{self, Dialect, KeyFiles, TestDatabase, on_both_stores};
 
 const PROCESSES: usize = 8;
 
+/// How often a process is killed for one to be between two migrations.
+const MAX_ATTEMPTS: u32 = 40;
+
 /// The command `credvault`, with a word, on the database.
 fn start(word: &str, database: &TestDatabase, key: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_credvault"))
@@ -93,7 +96,7 @@ async fn a_process_killed_while_it_makes_a_vault_leaves_what_the_next_one_finish
     let whole = began.elapsed();
     let schema = describe(&database).await;
     let kills = short_or_long(8, 30);
-    let (mut nothing, mut some, mut all) = (0, 0, 0);
+    let (mut nothing, mut some, mut all) = (0, 0_usize, 0);
     for kill in 0..kills {
         let fresh = TestDatabase::create(database.dialect()).await;
         let mut child = start("init", &fresh, &key);
@@ -111,9 +114,31 @@ async fn a_process_killed_while_it_makes_a_vault_leaves_what_the_next_one_finish
         assert_made_once(&fresh, &key).await;
         assert_eq!(describe(&fresh).await, schema);
     }
+    // SQLite's are one transaction.
+    let are_apart = database.dialect() == Dialect::Postgres;
+    for _ in 0..MAX_ATTEMPTS {
+        if some > 0 || !are_apart {
+            break;
+        }
+        // Whatever chance gave: once the first is seen to be there.
+        let fresh = TestDatabase::create(database.dialect()).await;
+        let mut watching = fresh.connect().await;
+        let mut child = start("init", &fresh, &key);
+        let seen = "SELECT FROM _credvault_migrations";
+        while watching.try_execute(seen).await.unwrap_or(0) == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended without any");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        some += usize::from((1..4).contains(&pending_migrations(fresh.url()).await.unwrap().len()));
+        assert_succeeds("init", start("init", &fresh, &key));
+        assert_made_once(&fresh, &key).await;
+        assert_eq!(describe(&fresh).await, schema);
+    }
     println!(
         "{kills} kills within {whole:?}: {nothing} before the first migration, {some} between, {all} after the last"
     );
+    assert_eq!(some > 0, are_apart, "{some} were killed between two migrations");
 }
 
 on_both_stores!(

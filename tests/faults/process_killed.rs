@@ -27,6 +27,7 @@ async fn a_child_writes_and_rotates() {
     tokio::spawn(async move {
         loop {
             rotating.rotation().force().batch_size(2).unwrap().run().await.unwrap();
+            println!("\nrotated");
         }
     });
     let mut number = 0;
@@ -53,8 +54,9 @@ async fn what_was_acknowledged_stands_after_a_kill(database: TestDatabase) {
     for tenant in &tenants {
         put(&vault, *tenant, "0").await;
     }
-    let (mut writes, mut rotations) = (0, 0);
-    for _ in 0..short_or_long(10, 50) {
+    let (mut writes, mut rotations) = (0_u64, 0);
+    let kills = short_or_long(10_u64, 50);
+    for kill in 0..kills {
         let lines = tenants
             .iter()
             .zip(&numbers)
@@ -69,12 +71,16 @@ async fn what_was_acknowledged_stands_after_a_kill(database: TestDatabase) {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        // Once it has begun, at any moment.
-        let first = lines.by_ref().find(|line| line.starts_with("acknowledged")).expect("it wrote nothing");
+        // Once it has begun, at any moment; every second one in a rotation after its first.
+        let awaited = if kill % 2 == 0 { "acknowledged" } else { "rotated" };
+        let mut first = Vec::new();
+        while !first.last().is_some_and(|line: &String| line.starts_with(awaited)) {
+            first.push(lines.next().expect("it ended by itself"));
+        }
         tokio::time::sleep(Duration::from_micros(random_below(150_000))).await;
         child.kill().unwrap();
         child.wait().unwrap();
-        for line in std::iter::once(first).chain(lines) {
+        for line in first.into_iter().chain(lines) {
             // Of one that was cut off the number is too small, or none.
             let Some((at, number)) = line.strip_prefix("acknowledged ").and_then(|said| said.split_once(' '))
             else {
@@ -99,6 +105,7 @@ async fn what_was_acknowledged_stands_after_a_kill(database: TestDatabase) {
             service.count("SELECT count(*) FROM vault_rotation_runs WHERE outcome = 'complete'").await;
     }
     println!("{writes} writes, {rotations} rotations that came to their end");
+    assert!(writes >= kills && rotations >= kills / 2, "{writes} writes, {rotations} rotations");
     vault.rotation().force().run().await.unwrap();
     service.assert_all_current(&vault).await;
 }
