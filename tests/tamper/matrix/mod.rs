@@ -137,9 +137,12 @@ impl Bare {
                     let sql = &change.sql;
                     let update = format!("UPDATE {table} SET {name} = {sql} WHERE place = {place}");
                     // What the type itself does not take is no change, nor is what is there already.
-                    let changed =
-                        connection.try_execute(&format!("{update} AND {name} {distinct} {sql}")).await;
-                    if changed.unwrap_or(0) == 0 {
+                    let sql = format!("{update} AND {name} {distinct} {sql}");
+                    let changed = connection.try_execute(&sql).await.unwrap_or_else(|error| {
+                        assert!(is_about_the_value(&error), "{sql}: {error}");
+                        0
+                    });
+                    if changed == 0 {
                         continue;
                     }
                     changes += 1;
@@ -225,6 +228,17 @@ fn noticed(call: &str, error: &Error) -> Result<Answer, String> {
     match says_so && !error.is_retryable() {
         true => Ok(Answer::Noticed),
         false => Err(format!("{call} answers {:?}: {error}", error.kind())),
+    }
+}
+
+/// Whether a database refused a value as its column's type does not take it, and not a statement that is wrong: class 22 of
+/// the SQLSTATEs; of SQLite a constraint, which the types of a strict table are.
+fn is_about_the_value(error: &sqlx::Error) -> bool {
+    const SQLITE_CONSTRAINT: u32 = 19;
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    match code.len() {
+        5 => code.starts_with("22"),
+        _ => code.parse::<u32>().is_ok_and(|code| code & 0xff == SQLITE_CONSTRAINT),
     }
 }
 
