@@ -102,6 +102,18 @@ async fn each_role_does_its_work_and_nothing_else() {
 
     for (allowed, refused) in [
         ("UPDATE vault_data_keys SET state = state", "DELETE FROM vault_data_keys"),
+        (
+            "UPDATE vault_data_keys SET compromised_at = compromised_at",
+            "UPDATE vault_data_keys SET organization_id = organization_id",
+        ),
+        (
+            "UPDATE vault_data_keys SET unused_since = NULL",
+            "UPDATE vault_data_keys SET key_check = key_check",
+        ),
+        (
+            "UPDATE vault_data_keys SET drain_run_id = drain_run_id",
+            "UPDATE vault_data_keys SET destroyed_at = destroyed_at",
+        ),
         ("SELECT FROM vault_key_material", "UPDATE vault_key_material SET wrapped_key = wrapped_key"),
         ("SELECT FROM vault_key_material", "DELETE FROM vault_key_material"),
         ("SELECT FROM vault_master_keys", "UPDATE vault_master_keys SET state = state"),

@@ -37,7 +37,13 @@ impl Role {
     }
 
     /// Of a program that rotates.
-    pub async fn rotation(database: &Database) -> Self {
+    pub async fn rotator(database: &Database) -> Self {
+        let [_, rotator, _] = Self::printed(database).await;
+        rotator
+    }
+
+    /// Of a program that does the work of all of them, as where no roles were made.
+    pub async fn of_all_work(database: &Database) -> Self {
         Self::with_rights(
             database,
             "SELECT, INSERT, UPDATE, DELETE ON integration_credentials;

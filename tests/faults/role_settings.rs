@@ -15,7 +15,7 @@ use crate::common::{Dialect, TestDatabase};
 /// A role of a service with these settings, and the vault as it opens it.
 async fn with_settings(service: &Service, settings: &[&str]) -> Vault {
     let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
-    let role = Role::rotation(database).await;
+    let role = Role::of_all_work(database).await;
     for setting in settings {
         service.database.execute(&format!("ALTER ROLE {} SET {setting}", role.name)).await;
     }

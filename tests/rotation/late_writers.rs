@@ -34,8 +34,7 @@ impl Scene {
     async fn begin() -> Self {
         let (service, _) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
         let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
-        let (application_role, rotator_role) =
-            (Role::service(database).await, Role::rotation(database).await);
+        let (application_role, rotator_role) = (Role::service(database).await, Role::rotator(database).await);
         let application = service.open_by(Vault::builder().url(application_role.url_of("billing"))).await;
         let rotator = service.open_by(Vault::builder().url(&rotator_role.url)).await;
         Self {

@@ -18,7 +18,7 @@ async fn a_rotation_completes_whatever_limits_and_isolation_its_role_has() {
         (&["default_transaction_isolation = 'repeatable read'"], Some(4)),
         (&["default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on"], Some(4)),
     ] {
-        let role = Role::rotation(database).await;
+        let role = Role::rotator(database).await;
         for setting in settings {
             service.database.execute(&format!("ALTER ROLE {} SET {setting}", role.name)).await;
         }
@@ -39,7 +39,7 @@ async fn a_rotation_that_may_only_read_says_so_and_leaves_all_as_it_was() {
     let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
     service.add_tenants_with_tokens(&vault, 3).await;
     let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
-    let role = Role::rotation(database).await;
+    let role = Role::rotator(database).await;
     let sql = format!("ALTER ROLE {} SET default_transaction_read_only = on", role.name);
     service.database.execute(&sql).await;
     let rotator = service.open_by(Vault::builder().url(&role.url)).await;
@@ -59,7 +59,7 @@ async fn of_two_rotations_at_once_one_does_the_work_in_any_isolation() {
     service.add_tenants_with_tokens(&vault, 3).await;
     let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
     for isolation in ["serializable", "repeatable read"] {
-        let role = Role::rotation(database).await;
+        let role = Role::rotator(database).await;
         let sql = format!("ALTER ROLE {} SET default_transaction_isolation = '{isolation}'", role.name);
         service.database.execute(&sql).await;
         let one = service.open_by(Vault::builder().url(&role.url)).await;

@@ -107,7 +107,7 @@ async fn a_rotation_that_is_asked_to_stop_ends_as_asked_though_the_server_lets_n
     let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
     service.add_tenants_with_tokens(&vault, 12).await;
     let TestDatabase::Postgres(database) = &service.database else { unreachable!() };
-    let role = Role::rotation(database).await;
+    let role = Role::rotator(database).await;
     let rotator = service.open_by(Vault::builder().url(&role.url)).await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let rotation = rotator.rotation().force().batch_size(4).unwrap().stop_when(async { drop(stopped.await) });

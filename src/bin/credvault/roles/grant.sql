@@ -25,8 +25,13 @@ GRANT UPDATE (credential_data_encrypted, encryption_key_id)
 GRANT UPDATE (created_at)
    ON vault_master_keys
    TO credvault_rotator;
+-- Of a key that is there it writes the state, its times but that of destruction, and the run that waits for older
+-- transactions; never whose key it is, or its check.
+GRANT SELECT, INSERT, UPDATE (state, activated_at, deactivated_at, compromised_at, unused_since, drain_run_id)
+   ON vault_data_keys
+   TO credvault_rotator;
 GRANT SELECT, INSERT, UPDATE
-   ON vault_data_keys, vault_rotation_runs
+   ON vault_rotation_runs
    TO credvault_rotator;
 GRANT SELECT, INSERT
    ON vault_key_material
