@@ -290,8 +290,10 @@ async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped
             .push_bind(swap.key.to_string());
     });
     statement.push(after).push_bind(run.0).push(end);
+    // Its text is another for each number of rows: a connection would keep a hundred of them, each as large as its page.
     let written = statement
         .build_query_scalar::<Id>()
+        .persistent(false)
         .fetch_all(pool)
         .await
         .map_err(|error| failure("writing a page of re-encrypted credentials", error))?;

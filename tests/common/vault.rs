@@ -204,6 +204,14 @@ impl Pool {
         }
     }
 
+    /// How many prepared statements a connection keeps.
+    pub async fn statements_of_a_connection(&self) -> usize {
+        match self {
+            Self::Postgres(pool) => pool.acquire().await.unwrap().cached_statements_size(),
+            Self::Sqlite(pool) => pool.acquire().await.unwrap().cached_statements_size(),
+        }
+    }
+
     pub async fn open_vault(&self, spec: &str) -> Vault {
         self.builder().master_key(spec).unwrap().build().await.unwrap()
     }

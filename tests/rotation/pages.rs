@@ -66,8 +66,28 @@ async fn an_organization_without_a_key_of_its_own_is_named_and_nothing_rotated(d
     assert_eq!(service.rows().await, before);
 }
 
+/// A statement's text for each number of rows would be prepared for each, and kept by each connection: a hundred of them.
+async fn connections_keep_no_more_statements_for_pages_of_more_sizes(database: TestDatabase) {
+    let (service, _) = Service::begin(database).await;
+    let pool = service.database.pool(1).await;
+    let vault = service.open_by(pool.builder()).await;
+    let mut kept = Vec::new();
+    for rows in 1..=6 {
+        service.add_tenants_with_tokens(&vault, 1).await;
+        // The second one meets what a later one meets, as a key that is no longer the first.
+        for _ in 0..2 {
+            let report = vault.rotation().force().run().await.unwrap();
+            assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, rows));
+        }
+        kept.push(pool.statements_of_a_connection().await);
+    }
+    assert!(kept[0] > 0);
+    assert_eq!(kept, vec![kept[0]; kept.len()]);
+}
+
 on_both_stores!(
     pages_of_any_size_give_the_same_end,
+    connections_keep_no_more_statements_for_pages_of_more_sizes,
     a_rotation_of_nothing_says_so_by_counts,
     one_organizations_rotation_leaves_other_keys_active,
     an_organization_without_a_key_of_its_own_is_named_and_nothing_rotated,
