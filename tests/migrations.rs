@@ -4,7 +4,11 @@
 
 mod common;
 
+use std::pin::pin;
+use std::time::Duration;
+
 use common::schema::{describe, migration_files, run_by_hand};
+use common::vault::RawConnection;
 use common::{Dialect, TestDatabase, on_both_stores};
 use credvault::{ErrorKind, MigrationName, migrate, pending_migrations};
 use sqlx::{Connection, Executor, PgConnection};
@@ -159,6 +163,41 @@ async fn sqlx_migrations_of_the_host_application_are_left_alone(database: TestDa
 #[tokio::test]
 async fn sqlite_file_is_left_in_write_ahead_mode() {
     let database = TestDatabase::migrated(Dialect::Sqlite).await;
+    assert_eq!(database.fetch_one_text("PRAGMA journal_mode").await.as_deref(), Some("wal"));
+}
+
+/// For how long somebody else has an SQLite file: time enough for a run that doesn't wait to come to its end.
+const HELD: Duration = Duration::from_millis(300);
+
+/// Starts a migration of a file that somebody else has, who goes on with `end` once it was seen to wait.
+async fn applied_after(database: &TestDatabase, holder: &mut RawConnection, end: &str) -> Vec<MigrationName> {
+    let mut run = pin!(migrate(database.url()));
+    if let Ok(ended) = tokio::time::timeout(HELD, &mut run).await {
+        panic!("it did not wait: {ended:?}");
+    }
+    holder.execute(end).await;
+    run.await.unwrap()
+}
+
+/// One that read before it is the writer would go by what was there before the last one wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_run_reads_what_is_pending_after_those_who_write_before_it() {
+    let database = TestDatabase::migrated(Dialect::Sqlite).await;
+    let mut holder = database.connect().await;
+    holder.execute("BEGIN IMMEDIATE").await;
+    holder.execute("DELETE FROM _credvault_migrations WHERE version = 4").await;
+    let applied = applied_after(&database, &mut holder, "COMMIT").await;
+    assert_eq!(applied.iter().map(|name| name.version).collect::<Vec<_>>(), [4]);
+    assert_eq!(books(&database).await.len(), MIGRATIONS);
+}
+
+/// SQLite says so at once, whatever the busy timeout, to who would turn a file to the write-ahead log that another writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_file_that_is_busy_is_tried_again() {
+    let database = TestDatabase::create(Dialect::Sqlite).await;
+    let mut holder = database.connect().await;
+    holder.execute("BEGIN IMMEDIATE").await;
+    assert_eq!(applied_after(&database, &mut holder, "COMMIT").await.len(), MIGRATIONS);
     assert_eq!(database.fetch_one_text("PRAGMA journal_mode").await.as_deref(), Some("wal"));
 }
 
