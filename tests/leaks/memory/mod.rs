@@ -1,5 +1,10 @@
 //! What another process finds in the memory of one that uses a vault: keys only while the vault is open, a token only
 //! while its credential is held, and what is needed within a call never.
+//!
+//! The search is by bytes: a secret is found where 16 bytes of it stand one after another, as FIPS 197 has the round keys of
+//! a schedule, and as processors with instructions for AES take them. A build with `--cfg aes_backend="soft"`, or one for a
+//! processor without them, keeps schedules with the bits of four blocks among each other, which this doesn't find: there
+//! the controls, by which a schedule in use must be found, fail, and that none is left is not shown.
 
 mod argon2_memory;
 mod process;
