@@ -34,7 +34,7 @@ const VAULTS: u64 = 3;
 const POOL: u64 = 10;
 
 /// The part of the time between two rotations of a rotator, after the warm-up: about as many, however long it goes on. On
-/// SQLite each takes some memory that no cause was found for, see the manual's page on operations.
+/// SQLite each takes some memory, see the manual's page on operations.
 const REST: f64 = 1.0 / 40.0;
 
 /// The same within the warm-up, so that each connection has met the statements of a rotation.
