@@ -79,6 +79,7 @@
 //! | `sqlite` | yes | SQLite, compiled in |
 //! | `cli` | yes | the command `credvault`, with `sqlite`, and what only it needs |
 //! | `pkcs11` | no | master keys under a key of a PKCS#11 token, [`provider::Pkcs11`] |
+//! | `aws-kms` | no | master keys under a key of AWS KMS, [`provider::AwsKms`] |
 //! | `test-util` | no | the module `test_util` for the tests of services, with `sqlite` |
 //!
 //! A service that embeds the library takes `default-features = false` and its one store.

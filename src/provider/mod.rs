@@ -5,6 +5,8 @@
 //! hands it back to unlock the same key later. The record is nothing that opens the key by itself: a salt with
 //! parameters for a passphrase, a service's ciphertext of the key, nothing at all for a key file.
 
+#[cfg(feature = "aws-kms")]
+mod aws_kms;
 mod cache_period;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod canonical;
@@ -16,7 +18,7 @@ mod passphrase;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 mod recipe;
-#[cfg(any(test, feature = "exec", feature = "vault-transit", feature = "pkcs11"))]
+#[cfg(any(test, feature = "aws-kms", feature = "exec", feature = "vault-transit", feature = "pkcs11"))]
 mod service;
 mod services;
 mod text;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::zeroize_stack;
 
+#[cfg(feature = "aws-kms")]
+pub use self::aws_kms::AwsKms;
 pub use self::cache_period::CachePeriod;
 pub use self::context::ProviderContext;
 pub use self::environment::Environment;
@@ -190,7 +194,8 @@ impl fmt::Debug for ProviderRecord {
 /// - `passphrase:env:NAME`: a [`Passphrase`] in a variable;
 /// - `passphrase:file:PATH`: a [`Passphrase`] in a file, one newline at its end aside;
 /// - `passphrase:prompt`: only in the command, which asks and calls [`Passphrase::from_secret`];
-/// - `pkcs11:…`, with the feature `pkcs11`: a key of a PKCS#11 token, as a URI of RFC 7512 says it.
+/// - `pkcs11:…`, with the feature `pkcs11`: a key of a PKCS#11 token, as a URI of RFC 7512 says it;
+/// - `aws-kms:ARN` or `aws-kms:alias/NAME`, with the feature `aws-kms`: a key of AWS KMS.
 ///
 /// A secret is never part of the string, and a string that holds one by mistake is not repeated in the error.
 ///
