@@ -1,6 +1,7 @@
-//! Providers of master keys against what they are made for.
+//! Master keys under a key of AWS KMS, on moto and a double.
 #![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
 #[path = "../common/mod.rs"]
 mod common;
-mod pkcs11;
+#[path = "aws_kms/mod.rs"]
+mod aws_kms;
