@@ -57,7 +57,7 @@ const DOORS: [(&str, &[&str]); 6] = [
     ("argon2", &["crypto/kdf.rs"]),
     // It loads a foreign library into the process.
     ("cryptoki", &["provider/pkcs11/"]),
-    // Its trace shows what it sends, unless it is kept from it.
+    // Its answers hold master keys in plaintext.
     ("aws_sdk_kms", &["provider/aws_kms/"]),
     // The vault's builder takes the caller's pool, and tests get one.
     ("sqlx", &["store/", "store.rs", "test_util/database.rs", "vault/", "vault.rs"]),
