@@ -10,8 +10,10 @@ command -v python3 >/dev/null || install "Python 3" python3 python3-venv
 moto_venv=${CARGO_TARGET_DIR:-target}/moto-$moto_version
 if [ ! -x "$moto_venv/bin/moto_server" ]; then
     say "installing moto $moto_version in $moto_venv"
-    python3 -m venv "$moto_venv" || install "Python's venv" python3-venv
-    python3 -m venv "$moto_venv"
+    if ! python3 -m venv "$moto_venv"; then
+        install "Python's venv" python3-venv
+        python3 -m venv "$moto_venv"
+    fi
     "$moto_venv/bin/pip" install --quiet --disable-pip-version-check "moto[server,kms]==$moto_version" ||
         fail "pip can't install moto $moto_version"
 fi
