@@ -25,3 +25,17 @@ install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
         fail "apt-get install $* failed"
 }
+
+# A python3 that sees the package `cryptography`.
+python_with_cryptography() {
+    command -v python3 >/dev/null || install "Python" python3
+    if ! python3 -c 'import cryptography' 2>/dev/null; then
+        if command -v apt-get >/dev/null; then
+            install "Python's cryptography" python3-cryptography
+        fi
+        # A python3 that is not the system's doesn't see apt's packages.
+        python3 -c 'import cryptography' 2>/dev/null || python3 -m pip install --quiet cryptography ||
+            fail "Python's package cryptography is missing: python3 -m pip install cryptography"
+        python3 -c 'import cryptography' || fail "$(command -v python3) doesn't see the package cryptography"
+    fi
+}

@@ -41,6 +41,12 @@ pub mod providers {
     #[cfg(doc)]
     use crate::{Vault, VaultBuilder};
 
+    #[doc = include_str!("providers/aws_kms.md")]
+    pub mod aws_kms {}
+
+    #[doc = include_str!("providers/exec.md")]
+    pub mod exec {}
+
     #[doc = include_str!("providers/pkcs11.md")]
     pub mod pkcs11 {}
 }

@@ -12,13 +12,15 @@ mod cache_period;
 pub(crate) mod canonical;
 mod context;
 mod environment;
+#[cfg(all(unix, feature = "exec"))]
+mod exec;
 mod guarded_file;
 mod key_file;
 mod passphrase;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 mod recipe;
-#[cfg(any(test, feature = "aws-kms", feature = "exec", feature = "vault-transit", feature = "pkcs11"))]
+#[cfg(any(test, feature = "aws-kms", feature = "exec", feature = "pkcs11"))]
 mod service;
 mod services;
 mod text;
@@ -34,6 +36,8 @@ pub use self::aws_kms::AwsKms;
 pub use self::cache_period::CachePeriod;
 pub use self::context::ProviderContext;
 pub use self::environment::Environment;
+#[cfg(all(unix, feature = "exec"))]
+pub use self::exec::Exec;
 pub use self::key_file::{KeyFile, MAX_KEY_FILE_BYTES};
 pub use self::passphrase::{MAX_PASSPHRASE_BYTES, Passphrase};
 #[cfg(feature = "pkcs11")]
@@ -195,7 +199,9 @@ impl fmt::Debug for ProviderRecord {
 /// - `passphrase:file:PATH`: a [`Passphrase`] in a file, one newline at its end aside;
 /// - `passphrase:prompt`: only in the command, which asks and calls [`Passphrase::from_secret`];
 /// - `pkcs11:…`, with the feature `pkcs11`: a key of a PKCS#11 token, as a URI of RFC 7512 says it;
-/// - `aws-kms:ARN` or `aws-kms:alias/NAME`, with the feature `aws-kms`: a key of AWS KMS.
+/// - `aws-kms:ARN` or `aws-kms:alias/NAME`, with the feature `aws-kms`: a key of AWS KMS;
+/// - `exec:/PATH`: a program of your own that wraps the key, with the feature `exec`, on Unix: see
+///   [the providers](crate::manual::providers).
 ///
 /// A secret is never part of the string, and a string that holds one by mistake is not repeated in the error.
 ///

@@ -6,8 +6,7 @@ use super::MasterKeyProvider;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a spec begins with, and the feature that has its provider.
-const FEATURES: [(&str, &str); 4] =
-    [("aws-kms:", "aws-kms"), ("exec:", "exec"), ("pkcs11:", "pkcs11"), ("vault-transit:", "vault-transit")];
+const FEATURES: [(&str, &str); 3] = [("aws-kms:", "aws-kms"), ("exec:", "exec"), ("pkcs11:", "pkcs11")];
 
 /// The provider that `spec` says, or that this build lacks it; `None` for what is no service's.
 pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>> {
@@ -18,6 +17,10 @@ pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>
     #[cfg(feature = "aws-kms")]
     if let Some(key) = spec.strip_prefix("aws-kms:") {
         return Some(super::AwsKms::new(key).map(|provider| Arc::new(provider) as _));
+    }
+    #[cfg(all(unix, feature = "exec"))]
+    if let Some(path) = spec.strip_prefix("exec:") {
+        return Some(super::Exec::new(path).map(|provider| Arc::new(provider) as _));
     }
     let (prefix, feature) = FEATURES.into_iter().find(|(prefix, _)| spec.starts_with(prefix))?;
     Some(Err(Error::new(

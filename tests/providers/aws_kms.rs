@@ -1,7 +1,7 @@
 //! Master keys under a key of AWS KMS, on moto and a double.
 #![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
 
-#[path = "../common/mod.rs"]
-mod common;
 #[path = "aws_kms/mod.rs"]
 mod aws_kms;
+#[path = "../common/mod.rs"]
+mod common;
