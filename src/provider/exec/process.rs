@@ -238,7 +238,7 @@ mod tests {
         let path = program(&folder, &script, 0o700);
         let asked = tokio::spawn(async move { answer(&path, b"").await.map(|_| ()) });
         let deadline = Instant::now() + Duration::from_secs(10);
-        let mut until = async |what: &dyn Fn() -> bool| {
+        let until = async |what: &dyn Fn() -> bool| {
             while !what() {
                 assert!(Instant::now() < deadline, "it takes too long");
                 tokio::time::sleep(Duration::from_millis(5)).await;
