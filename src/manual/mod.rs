@@ -14,6 +14,8 @@
 
 // The names that the pages link to, so that their text reads well without rustdoc, too.
 #[cfg(doc)]
+use crate::provider::{MasterKeyProvider, ProviderContext};
+#[cfg(doc)]
 use crate::{
     Blocker, Credential, CredentialLine, Error, Grace, Keys, MAX_FIELDS, MAX_NAME_BYTES, MAX_TYPE_CHARS,
     MAX_VALUE_BYTES, Organization, Outcome, Quarantine, Revision, Rotation, Vault, VaultBuilder,
@@ -36,11 +38,6 @@ pub mod operations {}
 
 #[doc = include_str!("providers.md")]
 pub mod providers {
-    #[cfg(doc)]
-    use crate::provider::{MasterKeyProvider, ProviderContext};
-    #[cfg(doc)]
-    use crate::{Vault, VaultBuilder};
-
     #[doc = include_str!("providers/aws_kms.md")]
     pub mod aws_kms {}
 
