@@ -178,7 +178,9 @@ impl Job {
         if matches!(end, End::Stopped) {
             return Ok(self.stopped_report(running));
         }
-        for row in listed.iter().filter(|row| !sweeper.pages.has_quarantined(row.integration)) {
+        // Rows that were withheld were not tried, and which of those listed they are isn't known here.
+        let tried = listed.iter().filter(|_| withheld.is_empty());
+        for row in tried.filter(|row| !sweeper.pages.has_quarantined(row.integration)) {
             retrying(stop, || store.release(row.integration)).await?;
         }
 

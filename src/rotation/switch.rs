@@ -94,7 +94,7 @@ pub(crate) async fn finish_pre_active(
     for key in store.data_keys().await?.into_iter().flatten() {
         if key.state == KeyState::PreActive {
             match keyring.unwrap(On::Pool, &key).await {
-                Err(error) if key.organization.is_some() && error.kind() != ErrorKind::Store => {
+                Err(error) if key.organization.is_some() && is_withheld(&error) => {
                     tracing::warn!(key = %key.id, %error, "a data key was left pre-active");
                     continue;
                 }
@@ -105,6 +105,12 @@ pub(crate) async fn finish_pre_active(
         }
     }
     Ok(finished)
+}
+
+/// Whether an error says that a master key can't be had, rather than that a data key's record is wrong.
+fn is_withheld(error: &Error) -> bool {
+    use ErrorKind::{KeyMismatch, KeyUnavailable, Provider, Refused};
+    matches!(error.kind(), KeyMismatch | KeyUnavailable | Provider | Refused)
 }
 
 fn fenced(key: DataKeyId) -> Error {

@@ -2,7 +2,7 @@
 //!
 //! One trait for each family of tables, implemented by two dialects. The bodies that both share stand once, in
 //! `credentials`, `pages`, `keys`, `data_keys`, `runs`, `drains`, `quarantine` and `inspection`; the statements that both
-//! share in `sql`; what differs in `postgres` and `sqlite` alone.
+//! share in `sql` and `key_sql`; what differs in `postgres` and `sqlite` alone.
 
 mod column;
 mod credentials;
@@ -10,6 +10,7 @@ mod data_keys;
 mod drains;
 mod failure;
 mod inspection;
+mod key_sql;
 mod keys;
 pub(crate) mod migrate;
 mod pages;

@@ -11,6 +11,7 @@ use crate::common::{self, KeyFiles, TestDatabase, on_both_stores, read, read_tok
 on_both_stores!(
     an_organization_may_have_a_master_key_of_its_own,
     a_key_that_is_taken_away_closes_that_organization_only,
+    a_row_in_quarantine_stays_there_while_its_key_is_away,
     a_rewrap_of_all_others_leaves_an_organizations_own_alone,
     a_master_key_serves_one_scope_only,
     a_rewrap_that_was_cut_short_goes_on,
@@ -155,6 +156,26 @@ async fn a_key_that_is_taken_away_closes_that_organization_only(database: TestDa
     // What was forced goes on, with what is left of it.
     let report = vault.rotation().force().run().await.unwrap();
     assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, 1));
+}
+
+async fn a_row_in_quarantine_stays_there_while_its_key_is_away(database: TestDatabase) {
+    let home = Home::new(&database).await;
+    let (organization, integration) = database.add_tenant().await;
+    home.give(organization).await;
+    home.vault.organization(organization).put(integration, &token("there")).await.unwrap();
+    home.vault.keys().create(organization).await.unwrap();
+    let tampered = "UPDATE integration_credentials SET credential_type = 'another'";
+    database.execute(tampered).await;
+    assert_eq!(home.open().await.rotation().run().await.unwrap().quarantined, 1);
+
+    home.customers.begin_outage();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(home.open().await.rotation().run().await.unwrap().quarantined, 1);
+
+    home.customers.end_outage();
+    database.execute(&tampered.replace("another", "token")).await;
+    let report = home.open().await.rotation().run().await.unwrap();
+    assert_eq!((report.outcome, report.quarantined), (Outcome::Complete, 0));
 }
 
 async fn a_rewrap_of_all_others_leaves_an_organizations_own_alone(database: TestDatabase) {
