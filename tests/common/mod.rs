@@ -22,6 +22,7 @@ pub mod slow_link;
 pub mod sqlite;
 pub mod statements;
 pub mod store;
+pub mod traces;
 pub mod vault;
 
 pub use store::{Dialect, TestDatabase};

@@ -15,9 +15,10 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::common::legacy::{add_legacy_rows, legacy_salt};
+use crate::common::traces::trace_everything;
 use crate::common::{self, Dialect, KeyFiles, TestDatabase, on_both_stores, token};
 use crate::search::{Needle, found};
-use crate::{derivation, places, trace_everything};
+use crate::{derivation, places};
 
 on_both_stores!(no_command_shows_a_secret, a_panic_shows_no_secret);
 

@@ -14,48 +14,18 @@ mod memory;
 mod prompts;
 mod search;
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, Once};
 
+use common::traces::{trace_everything, traced};
 use common::{Dialect, TestDatabase, on_both_stores};
 use search::{Needle, found};
-use tracing_subscriber::fmt::format::FmtSpan;
 
 on_both_stores!(no_secret_is_seen, what_is_planted_is_found);
-
-/// Everything that was traced in this process.
-static TRACE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-struct IntoTrace;
-
-impl Write for IntoTrace {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        TRACE.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Traces all that anyone says, spans and their fields too.
-fn trace_everything() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_span_events(FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(|| IntoTrace)
-            .init();
-    });
-}
 
 /// The places where a secret could be seen: what each is, and all that is there.
 async fn places(database: &TestDatabase, shown: &str) -> Vec<(&'static str, Vec<u8>)> {
     // In a statement of its own: the dump below is traced, too.
-    let traced = TRACE.lock().unwrap().clone();
+    let traced = traced();
     let mut places = vec![
         ("what the process traced", traced),
         ("errors and Debug", shown.as_bytes().to_vec()),
@@ -96,7 +66,7 @@ async fn no_secret_is_seen(database: TestDatabase) {
             assert!(leaked.is_empty(), "{place}: {leaked:#?}");
         }
     }
-    let traced = String::from_utf8_lossy(&TRACE.lock().unwrap()).into_owned();
+    let traced = String::from_utf8_lossy(&traced()).into_owned();
     for said in ["sqlx::query", "credvault", &life.integration.to_string()] {
         assert!(traced.contains(said), "{said} was not traced: the search proves nothing");
     }

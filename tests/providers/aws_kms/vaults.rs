@@ -1,8 +1,7 @@
 //! A vault whose master key KMS encrypts.
 
-use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -12,6 +11,7 @@ use serde_json::json;
 
 use super::double::{Answer, answer_with, take_calls, variable};
 use super::{assert_says, context, key, refusal};
+use crate::common::traces::{trace_everything, traced};
 use crate::common::{Dialect, KeyFiles, TestDatabase, read_token, token};
 
 fn actions(key: &str) -> Vec<String> {
@@ -127,32 +127,6 @@ async fn a_refresh_has_kms_encrypt_the_same_key_again() {
     assert_eq!(database.dump().await, after);
 }
 
-/// Everything that was traced in this process.
-static TRACE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-struct IntoTrace;
-
-impl Write for IntoTrace {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        TRACE.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn trace_everything() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(|| IntoTrace)
-            .init();
-    });
-}
-
 #[tokio::test]
 async fn neither_keys_nor_credentials_are_in_an_error_a_debug_or_a_trace() {
     trace_everything();
@@ -179,7 +153,7 @@ async fn neither_keys_nor_credentials_are_in_an_error_a_debug_or_a_trace() {
     let other = context().for_organization(Some(uuid::Uuid::nil().into()));
     shown += &format!("{:?} {provider:?}", refusal(&key, &record, &other).await);
 
-    let traced = String::from_utf8_lossy(&TRACE.lock().unwrap()).into_owned();
+    let traced = String::from_utf8_lossy(&traced()).into_owned();
     assert!(
         traced.contains("asking again") && traced.contains("TRACE") && traced.contains("aws_smithy"),
         "no trace"

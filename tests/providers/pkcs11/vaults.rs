@@ -1,7 +1,6 @@
 //! A vault whose master key a token encrypts.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -11,6 +10,7 @@ use cryptoki::object::Attribute;
 
 use super::softhsm::{PIN, Token};
 use super::{context, refusal};
+use crate::common::traces::{trace_everything, traced};
 use crate::common::{Dialect, KeyFiles, TestDatabase, read_token, token};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,32 +66,6 @@ async fn a_rewrap_leads_from_a_key_file_to_a_token_to_its_next_key_and_back() {
     }
 }
 
-/// Everything that was traced in this process.
-static TRACE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-struct IntoTrace;
-
-impl Write for IntoTrace {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        TRACE.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn trace_everything() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(|| IntoTrace)
-            .init();
-    });
-}
-
 #[tokio::test]
 async fn neither_pin_nor_key_nor_ciphertext_is_in_an_error_a_debug_or_a_trace() {
     trace_everything();
@@ -113,7 +87,7 @@ async fn neither_pin_nor_key_nor_ciphertext_is_in_an_error_a_debug_or_a_trace() 
     hsm.write_pin(&PIN.replace('2', "3"));
     shown += &format!("{:?}", refusal(&hsm, &record, &context()).await);
 
-    let traced = String::from_utf8_lossy(&TRACE.lock().unwrap()).into_owned();
+    let traced = String::from_utf8_lossy(&traced()).into_owned();
     assert!(traced.contains("asking again") && traced.contains(&hsm.label), "nothing was traced");
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let ciphertext = record.as_str().rsplit('$').next().unwrap();
