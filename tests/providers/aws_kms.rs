@@ -5,3 +5,4 @@
 mod aws_kms;
 #[path = "../common/mod.rs"]
 mod common;
+mod double;

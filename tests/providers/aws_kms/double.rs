@@ -3,12 +3,12 @@
 //! The protocol is AWS JSON 1.1, each error as <https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html> and
 //! the pages of the actions document it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::env;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::{Mutex, OnceLock};
+use std::net::{TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::time::Duration;
-use std::{env, thread};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,13 +16,8 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// What the double answers in moto's place.
-#[derive(Clone)]
-pub(super) enum Answer {
-    Error(u16, &'static str),
-    Says(u16, String),
-    Never,
-}
+pub(super) use crate::double::Answer;
+use crate::double::{Double, serve};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -32,62 +27,47 @@ pub(super) struct Call {
     pub(super) body: Value,
 }
 
-#[derive(Default)]
-struct Double {
-    answers: Mutex<HashMap<String, VecDeque<Answer>>>,
-    calls: Mutex<Vec<Call>>,
-}
-
-static DOUBLE: OnceLock<Double> = OnceLock::new();
+static DOUBLE: OnceLock<Double<Call>> = OnceLock::new();
 
 pub(super) fn variable(name: &str) -> String {
     env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run these tests by tests/providers/run aws-kms"))
 }
 
-/// Starts the double once for the process.
-fn double() -> &'static Double {
+/// The double, started at the first call.
+pub(super) fn double() -> &'static Double<Call> {
     DOUBLE.get_or_init(|| {
-        let listener =
-            std::net::TcpListener::bind(format!("127.0.0.1:{}", variable("CREDVAULT_KMS_DOUBLE"))).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                axum::serve(listener, Router::new().fallback(answer)).await.unwrap();
-            });
-        });
+        let address = format!("127.0.0.1:{}", variable("CREDVAULT_KMS_DOUBLE"));
+        serve(TcpListener::bind(address).unwrap(), Router::new().fallback(answer));
         Double::default()
     })
 }
 
+/// An error as KMS words it.
+pub(super) fn fails(status: u16, code: &str) -> Answer {
+    // What a message may repeat, so that an error which shows it is found out.
+    Answer::Says(status, json!({"__type": code, "message": "hunter2 of the message"}).to_string())
+}
+
 /// From here on, calls for `key` get these answers, one each, and moto's after them.
 pub(super) fn answer_with(key: &str, answers: impl IntoIterator<Item = Answer>) {
-    double().answers.lock().unwrap().insert(key.to_owned(), answers.into_iter().collect());
+    double().answer_with(key, answers);
 }
 
 /// The calls for `key` since the last time that somebody asked.
 pub(super) fn take_calls(key: &str) -> Vec<Call> {
-    let mut calls = double().calls.lock().unwrap();
-    calls.extract_if(.., |call| call.body["KeyId"] == key).collect()
+    double().take_calls(key)
 }
 
 async fn answer(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let call = match read(&method, &uri, &headers, &body) {
         Ok(call) => call,
         // A code that the provider repeats.
-        Err(what) => return error(400, &format!("NotAsDocumented-{what}")),
+        Err(what) => return respond(fails(400, &format!("NotAsDocumented-{what}"))).await,
     };
     let key = call.body["KeyId"].as_str().unwrap_or_default().to_owned();
-    let double = double();
-    double.calls.lock().unwrap().push(call);
-    let next = double.answers.lock().unwrap().get_mut(&key).and_then(VecDeque::pop_front);
-    match next {
-        Some(Answer::Error(status, code)) => error(status, code),
-        Some(Answer::Says(status, body)) => json_response(status, body),
-        Some(Answer::Never) => std::future::pending().await,
+    match double().next(&key, call) {
+        Some(answer) => respond(answer).await,
         None => tokio::task::spawn_blocking(move || hand_on(&headers, &body)).await.unwrap(),
     }
 }
@@ -145,9 +125,11 @@ fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<
     Ok(Call { action: action.to_owned(), region: region.to_owned(), body })
 }
 
-fn error(status: u16, code: &str) -> Response {
-    // What a message may repeat, so that an error which shows it is found out.
-    json_response(status, json!({"__type": code, "message": "hunter2 of the message"}).to_string())
+async fn respond(answer: Answer) -> Response {
+    match answer {
+        Answer::Says(status, body) => json_response(status, body),
+        Answer::Never => std::future::pending().await,
+    }
 }
 
 fn json_response(status: u16, body: String) -> Response {

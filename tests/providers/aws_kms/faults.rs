@@ -11,7 +11,7 @@ use credvault::provider::{KeyBytes, MasterKeyProvider};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::double::{Answer, answer_with, take_calls};
+use super::double::{Answer, answer_with, fails, take_calls};
 use super::{assert_says, context, key, provider, record_of, refusal};
 
 /// More answers than are asked for.
@@ -38,7 +38,7 @@ async fn each_documented_error_is_said_once_in_words_of_ours() {
         (400, "com.amazonaws.kms#DisabledException", KeyUnavailable, "disabled"),
         (418, "hunter2 is no code", Provider, "an unknown code, with HTTP status 418"),
     ] {
-        answer_with(&key, vec![Answer::Error(status, code); MANY]);
+        answer_with(&key, vec![fails(status, code); MANY]);
         let error = refusal(&key, &record, &context()).await;
         assert_says(&error, kind, &[says, &key, "kms:Decrypt", "b2a7f0c4"]);
         assert!(!error.is_retryable(), "{error}");
@@ -47,7 +47,7 @@ async fn each_documented_error_is_said_once_in_words_of_ours() {
     for (action, code) in
         [("kms:GenerateDataKey", "DisabledException"), ("kms:Encrypt", "AccessDeniedException")]
     {
-        answer_with(&key, [Answer::Error(400, code)]);
+        answer_with(&key, [fails(400, code)]);
         let error = match action {
             "kms:Encrypt" => {
                 provider(&key).wrap(&KeyBytes::generate().unwrap(), &context()).await.unwrap_err()
@@ -71,12 +71,12 @@ async fn a_failure_that_may_be_over_is_asked_again_four_times_at_most() {
         (503, "ServiceUnavailable"),
         (502, "NoCodeOfKms"),
     ] {
-        answer_with(&key, vec![Answer::Error(status, code); 2]);
+        answer_with(&key, vec![fails(status, code); 2]);
         provider(&key).unlock(&record, &context()).await.unwrap();
         assert_eq!(take_calls(&key).len(), 3, "{code} twice, then the key");
 
         let began = Instant::now();
-        answer_with(&key, vec![Answer::Error(status, code); MANY]);
+        answer_with(&key, vec![fails(status, code); MANY]);
         let error = refusal(&key, &record, &context()).await;
         assert_says(&error, ErrorKind::Provider, &["AWS KMS"]);
         assert!(error.is_retryable(), "{error}");

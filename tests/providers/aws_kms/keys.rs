@@ -6,7 +6,7 @@ use credvault::ErrorKind;
 use credvault::provider::{KeyBytes, MasterKeyProvider, ProviderRecord};
 use uuid::Uuid;
 
-use super::double::{Answer, answer_with, take_calls};
+use super::double::{answer_with, fails, take_calls};
 use super::{assert_says, context, key, moto, provider, record_of, refusal};
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn an_alias_gives_its_keys_arn_and_follows_no_move() {
 
     moto.update_alias().alias_name(&alias).target_key_id(&second).send().await.unwrap();
     // As AWS answers a Decrypt whose KeyId isn't the ciphertext's; moto looks at no KeyId.
-    answer_with(&alias, [Answer::Error(400, "IncorrectKeyException")]);
+    answer_with(&alias, [fails(400, "IncorrectKeyException")]);
     assert_says(
         &refusal(&alias, &record, &context()).await,
         ErrorKind::KeyUnavailable,

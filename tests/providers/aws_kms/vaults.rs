@@ -9,7 +9,7 @@ use credvault::provider::{KeyBytes, MasterKeyProvider};
 use credvault::{ErrorKind, Vault};
 use serde_json::json;
 
-use super::double::{Answer, answer_with, take_calls, variable};
+use super::double::{Answer, answer_with, fails, take_calls, variable};
 use super::{assert_says, context, key, refusal};
 use crate::common::traces::{trace_everything, traced};
 use crate::common::{Dialect, KeyFiles, TestDatabase, read_token, token};
@@ -121,7 +121,7 @@ async fn a_refresh_has_kms_encrypt_the_same_key_again() {
     let vault = database.open_vault(&spec).await;
     assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
 
-    answer_with(&key, [Answer::Error(400, "DisabledException")]);
+    answer_with(&key, [fails(400, "DisabledException")]);
     let error = vault.refresh_master_keys().await.unwrap_err();
     assert_says(&error, ErrorKind::KeyUnavailable, &["disabled"]);
     assert_eq!(database.dump().await, after);
@@ -147,7 +147,7 @@ async fn neither_keys_nor_credentials_are_in_an_error_a_debug_or_a_trace() {
             json!({"KeyId": key, "Plaintext": plaintext, "CiphertextBlob": ciphertext}).to_string(),
         )
     };
-    answer_with(&key, [Answer::Error(500, "KMSInternalException"), says(32), says(31)]);
+    answer_with(&key, [fails(500, "KMSInternalException"), says(32), says(31)]);
     shown += &format!("{:?}", provider.create(&context()).await.unwrap());
     shown += &format!("{:?}", provider.create(&context()).await.unwrap_err());
     let other = context().for_organization(Some(uuid::Uuid::nil().into()));
