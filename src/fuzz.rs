@@ -81,7 +81,12 @@ impl Parser {
             Self::PassphraseRecord => passphrase_record_again(text()?)?,
             Self::MasterKeySpec => provider::from_spec(text()?).map(|_| text().map(str::to_owned))??,
             Self::DatabaseUrl => store::check_url(text()?).map(|()| text().map(str::to_owned))??,
-            Self::JsonObject => object(json::read_object(text()?).map_err(invalid)?),
+            Self::JsonObject => {
+                let members = json::read_object(text()?).map_err(invalid)?;
+                let mut object = String::from("{");
+                json::push_members(&mut object, members.iter().map(|(name, value)| (name.as_str(), value)));
+                object + "}"
+            }
             Self::CredentialLine => {
                 let line = CredentialLine::parse(text()?)?;
                 line.to_json().map(|line| line.expose_secret().to_owned()).unwrap_or_default()
@@ -89,20 +94,6 @@ impl Parser {
         };
         Ok(again.into_bytes())
     }
-}
-
-/// The members as JSON.
-fn object(members: json::Strings) -> String {
-    let mut text = String::from("{");
-    for (at, (name, value)) in members.iter().enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
-        json::push_string(&mut text, name);
-        text.push(':');
-        json::push_string(&mut text, value.expose_secret());
-    }
-    text + "}"
 }
 
 fn invalid(message: String) -> Error {

@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::secret::SecretText;
 
-pub(crate) use write::{push_string, string_bytes};
+#[cfg(all(unix, feature = "exec"))]
+pub(crate) use write::string_bytes;
+pub(crate) use write::{member_bytes, push_members, push_string};
 
 /// The characters of a name that an error repeats: more than any field's name has that a person gave it.
 const SHOWN_CHARS: usize = 64;

@@ -111,26 +111,14 @@ impl CredentialLine {
         begin.push_str(r#","fields":{"#);
 
         // Of exactly the size that it takes: memory that moves leaves a copy.
-        let field_bytes =
-            |(name, value): (&str, &SecretText)| json::string_bytes(name) + secret_bytes(value) + 2;
-        let bytes = begin.len() + self.credential.fields().map(field_bytes).sum::<usize>() + 2;
+        let fields = || self.credential.fields();
+        let bytes = begin.len() + fields().map(|field| json::member_bytes(field) + 1).sum::<usize>() + 2;
         let mut line = Zeroizing::new(String::with_capacity(bytes));
         line.push_str(&begin);
-        for (at, (name, value)) in self.credential.fields().enumerate() {
-            if at > 0 {
-                line.push(',');
-            }
-            json::push_string(&mut line, name);
-            line.push(':');
-            json::push_string(&mut line, value.expose_secret());
-        }
+        json::push_members(&mut line, fields());
         line.push_str("}}");
         Ok(line.into())
     }
-}
-
-fn secret_bytes(value: &SecretText) -> usize {
-    json::string_bytes(value.expose_secret())
 }
 
 /// The members as they come.

@@ -1,4 +1,8 @@
-//! Text as a JSON string, into memory of a size that is known before.
+//! Text as JSON strings, into memory of a size that is known before.
+
+use secrecy::ExposeSecret;
+
+use crate::secret::SecretText;
 
 /// Appends `text` as a JSON string of [`string_bytes`] bytes.
 pub(crate) fn push_string(json: &mut String, text: &str) {
@@ -36,6 +40,23 @@ pub(crate) fn string_bytes(text: &str) -> usize {
         _ => 1,
     };
     2 + text.bytes().map(bytes).sum::<usize>()
+}
+
+/// Appends `members` as those of an object, without its braces: [`member_bytes`] each, and a comma between two.
+pub(crate) fn push_members<'a>(json: &mut String, members: impl Iterator<Item = (&'a str, &'a SecretText)>) {
+    for (at, (name, value)) in members.enumerate() {
+        if at > 0 {
+            json.push(',');
+        }
+        push_string(json, name);
+        json.push(':');
+        push_string(json, value.expose_secret());
+    }
+}
+
+/// The bytes of a member, without a comma.
+pub(crate) fn member_bytes((name, value): (&str, &SecretText)) -> usize {
+    string_bytes(name) + 1 + string_bytes(value.expose_secret())
 }
 
 #[cfg(test)]
