@@ -23,6 +23,8 @@ pub(crate) struct MasterKeys {
     providers: RwLock<Vec<Arc<dyn MasterKeyProvider>>>,
     /// Instead of a provider's own, where it has one.
     period: Option<CachePeriod>,
+    /// How long a read of the database may take.
+    limit: Duration,
     unlocked: RwLock<HashMap<MasterKeyId, Unlocked>>,
     /// By key, held by who asks a provider for it, so that many who need a key at once don't each pay a service for it, or
     /// derive it in 64 MiB of their own. Nothing is asked of the database under it: whoever waits may have its last
@@ -36,6 +38,7 @@ impl MasterKeys {
             vault,
             providers: RwLock::new(providers),
             period: None,
+            limit: limit::CALL,
             unlocked: RwLock::default(),
             asking: std::sync::Mutex::default(),
         }
@@ -46,6 +49,11 @@ impl MasterKeys {
         Self { period, ..self }
     }
 
+    /// With another limit to what a read of the database may take.
+    pub(crate) fn with_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
     /// Unlocks the active master key and each one that still wraps something, those of organizations aside: what keeps
     /// one of these away must keep nobody else.
     ///
@@ -54,7 +62,7 @@ impl MasterKeys {
     /// `KeyUnavailable` if none of the providers holds such a key, `KeyMismatch` if what one holds isn't that key,
     /// `NotInitialized` if no master key is active.
     pub(crate) async fn unlock_all(&self, store: &dyn Store) -> Result<()> {
-        let rows = store.master_keys(On::Pool).await?;
+        let rows = within(self.limit, store.master_keys(On::Pool)).await?;
         if !rows.iter().any(|row| row.is_active_of(None)) {
             return Err(Error::new(ErrorKind::NotInitialized, "the vault has no active master key"));
         }
@@ -109,7 +117,7 @@ impl MasterKeys {
     /// Asks the service of a key again; where it doesn't give it, the key that is held is used until its time is over.
     pub(crate) async fn renew(&self, store: &dyn Store, id: MasterKeyId) {
         let asked = async {
-            let row = within(limit::CALL, row_of(store, On::Pool, id)).await?;
+            let row = within(self.limit, row_of(store, On::Pool, id)).await?;
             self.ask(&row).await
         };
         if let Err(error) = asked.await {

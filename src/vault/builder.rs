@@ -145,7 +145,9 @@ impl VaultBuilder {
         let identity = within(self.call_limit, store.identity()).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotInitialized, "this database holds no vault; run `credvault init` first")
         })?;
-        let master_keys = MasterKeys::new(identity.vault, providers).with_period(self.cache_period);
+        let master_keys = MasterKeys::new(identity.vault, providers)
+            .with_period(self.cache_period)
+            .with_limit(self.call_limit);
         master_keys.unlock_all(store.as_ref()).await?;
         let keyring = Arc::new(Keyring::new(Arc::clone(&store), identity.vault, master_keys));
         if self.missing == Missing::Create {

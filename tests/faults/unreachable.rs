@@ -95,3 +95,15 @@ async fn every_call_to_a_server_that_stops_answering_ends_within_the_limit() {
     }
     drop(vault);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_whose_master_keys_are_locked_is_not_waited_for_beyond_the_limit() {
+    let (service, _vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    let mut other = service.database.connect().await;
+    other.begin().await;
+    other.execute("LOCK TABLE vault_master_keys IN ACCESS EXCLUSIVE MODE").await;
+    let builder = || service.builder(&["first"]).call_limit(Duration::from_secs(1));
+    assert_fails_in_time("open", builder().build()).await;
+    other.execute("ROLLBACK").await;
+    builder().build().await.unwrap();
+}
