@@ -13,6 +13,7 @@ use crate::failure::Exit;
 use crate::output::{self, Report};
 use crate::rotation::owner;
 use crate::rotation::report::{held, holder, outcome};
+use crate::setup::{BACK_IT_UP, KEEP_THE_SERVICES_KEY};
 
 /// What a rewrap takes for granted.
 const FLEET_IS_READY: &str = "every service must have the new master key already, beside the old one: \
@@ -32,6 +33,10 @@ pub(crate) async fn rewrap(global: &Global, asked: &Rewrap) -> anyhow::Result<Re
         Some(parameters) => connection::passphrase(&asked.to, Prompt::Twice, parameters)?,
         None => connection::master_key(&asked.to, Prompt::Twice)?,
     };
+    let keep = match to.cache() {
+        Some(_) => KEEP_THE_SERVICES_KEY,
+        None => BACK_IT_UP,
+    };
     // A rewrap that ended early left data keys under either key.
     keys.push(to.clone());
     let vault = connection::open_with(url, keys).await?;
@@ -47,7 +52,7 @@ pub(crate) async fn rewrap(global: &Global, asked: &Rewrap) -> anyhow::Result<Re
         Outcome::HeldBy { .. } => format!("{}\n", held(&report.outcome)),
         _ => format!(
             "Master key {} is the active one; {} rewrapped, {} under it before.\n\
-             Back this master key up, apart from the database: without it everything in the vault is lost.\n\
+             {keep}\n\
              Keep the old one as long as there are backups of the database that need it.\n",
             report.master_key,
             output::count(report.rewrapped, "data key"),

@@ -17,8 +17,13 @@ use crate::master_key_refresh;
 use crate::output::{self, Report};
 use crate::standard_streams;
 
-const BACK_IT_UP: &str =
+/// What to do about a master key.
+pub(crate) const BACK_IT_UP: &str =
     "Back this master key up, apart from the database: without it everything in the vault is lost.";
+
+/// What to do about a master key that a key service wraps.
+pub(crate) const KEEP_THE_SERVICES_KEY: &str =
+    "See that the key service's own key can't get lost: without it everything in the vault is lost.";
 
 /// `credvault init`.
 pub(crate) async fn init(global: &Global) -> anyhow::Result<Report> {
@@ -35,8 +40,13 @@ pub(crate) async fn init(global: &Global) -> anyhow::Result<Report> {
     };
     let vault = builder().create_if_missing().build().await?;
     let status = vault.status().await?;
-    let master_keys: Vec<String> =
-        status.master_keys.iter().filter(|key| key.wraps > 0).map(|key| key.id.to_string()).collect();
+    let needed = || status.master_keys.iter().filter(|key| key.wraps > 0);
+    let master_keys: Vec<String> = needed().map(|key| key.id.to_string()).collect();
+    // Only a service's is to be had again after a while.
+    let keep = match needed().all(|key| key.usable_for.is_some()) {
+        true => KEEP_THE_SERVICES_KEY,
+        false => BACK_IT_UP,
+    };
     let what = if was_there {
         format!("Vault {} is there already, and opens with this master key.", vault.id())
     } else {
@@ -45,7 +55,7 @@ pub(crate) async fn init(global: &Global) -> anyhow::Result<Report> {
     Ok(Report::new(
         "init",
         Exit::Done,
-        format!("{what}\nIts master key is {}.\n{BACK_IT_UP}\n", master_keys.join(", ")),
+        format!("{what}\nIts master key is {}.\n{keep}\n", master_keys.join(", ")),
         json!({ "vault_id": vault.id().to_string(), "created": !was_there, "master_key_ids": master_keys }),
     ))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use credvault::{Finding, Verification};
+use credvault::{ErrorKind, Finding, Problem, Verification};
 use serde_json::{Value, json};
 
 use crate::arguments::{Global, Verify};
@@ -66,10 +66,22 @@ fn verdict(verification: &Verification, sample: Option<u32>) -> String {
         (0, _) => format!(
             "Every key and {rows} is as it was written, legacy rows aside: `credvault adopt` registers their key.\n"
         ),
+        _ if are_keys_away(verification) => {
+            "Nothing of this is known to be damaged: give the keys that are away, and verify again.\n".to_owned()
+        }
         _ => "Restore rows from a backup, or store their credentials anew; what to do about the rest is in the manual's \
               page on operations.\n"
             .to_owned(),
     }
+}
+
+/// Whether all that was found is that keys aren't to be had, as where an organization withholds its own.
+fn are_keys_away(verification: &Verification) -> bool {
+    verification.findings_count == verification.findings.len() as u64
+        && verification
+            .findings
+            .iter()
+            .all(|finding| matches!(finding.problem(), Problem::DoesNotOpen(ErrorKind::KeyUnavailable, _)))
 }
 
 /// Findings as JSON.
