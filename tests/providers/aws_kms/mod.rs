@@ -3,6 +3,7 @@
 mod double;
 mod faults;
 mod keys;
+mod manual;
 mod vaults;
 
 use aws_config::BehaviorVersion;
