@@ -4,6 +4,19 @@
 say() { printf '%s: %s\n' "$0" "$*"; }
 fail() { say "$*" >&2; exit 1; }
 
+# at_exit COMMAND...: runs it when the script ends, the last one first: scripts that are sourced don't replace each other's trap.
+at_exit_commands=()
+at_exit() {
+    at_exit_commands+=("$(printf '%q ' "$@")")
+    trap run_at_exit EXIT
+}
+run_at_exit() {
+    local at
+    for ((at = ${#at_exit_commands[@]} - 1; at >= 0; at--)); do
+        eval "${at_exit_commands[at]}" || true
+    done
+}
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }

@@ -5,4 +5,5 @@
 mod aws_kms;
 #[path = "../common/mod.rs"]
 mod common;
+mod conformance;
 mod double;

@@ -3,5 +3,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod conformance;
 #[path = "pkcs11/mod.rs"]
 mod pkcs11;

@@ -6,8 +6,8 @@ use std::{env, path::Path};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::context;
 use super::double::variable;
+use crate::conformance::context;
 
 const PAGE: &str = include_str!("../../../src/manual/providers/aws_kms.md");
 

@@ -1,38 +1,19 @@
 //! Master keys under a key of AWS KMS: moto's, and a double in front of it that fails as AWS documents.
 
+pub(crate) mod counterpart;
 mod double;
 mod faults;
 mod keys;
 mod manual;
-mod vaults;
+mod moto;
 
-use aws_config::BehaviorVersion;
-use aws_sdk_kms::Client;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use credvault::provider::{AwsKms, MasterKeyProvider, ProviderContext, ProviderRecord};
 use credvault::{Error, ErrorKind};
-use uuid::Uuid;
+use moto::key;
 
-fn context() -> ProviderContext {
-    ProviderContext::new(Uuid::from_u128(1).into(), Uuid::from_u128(2).into())
-}
+use crate::conformance::context;
 
-/// Moto itself, for what an administrator does.
-async fn moto() -> Client {
-    let https =
-        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let shared = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https).load().await;
-    let moto = format!("http://{}", double::variable("CREDVAULT_MOTO"));
-    Client::from_conf(aws_sdk_kms::config::Builder::from(&shared).endpoint_url(moto).build())
-}
-
-/// A fresh key's ARN.
-async fn key() -> String {
-    let key = moto().await.create_key().send().await.unwrap();
-    // The double is there from now on.
-    double::answer_with("", []);
-    key.key_metadata.unwrap().arn.unwrap()
-}
+crate::conformance::conformance!(crate::aws_kms::counterpart::Key: keys, records, services);
 
 fn provider(key: &str) -> AwsKms {
     AwsKms::new(key).unwrap()

@@ -25,7 +25,11 @@ print(*(socket.getsockname()[1] for socket in sockets))')"
 moto_log=$(mktemp "${TMPDIR:-/tmp}/credvault-moto-XXXXXX")
 "$moto_venv/bin/moto_server" -H 127.0.0.1 -p "$moto_port" >"$moto_log" 2>&1 &
 moto_pid=$!
-trap 'kill "$moto_pid" 2>/dev/null || true; rm -f "$moto_log"' EXIT
+stop_moto() {
+    kill "$moto_pid" 2>/dev/null || true
+    rm -f "$moto_log"
+}
+at_exit stop_moto
 for _ in $(seq 300); do
     if grep -q "Running on" "$moto_log"; then break; fi
     kill -0 "$moto_pid" 2>/dev/null || fail "moto ended: $(cat "$moto_log")"

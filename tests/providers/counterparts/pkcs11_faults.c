@@ -8,7 +8,7 @@
  *             flags=0x20000 of GetTokenInfo: these flags besides the real ones
  *             lost          every session with the token is closed, then the real call
  *             iv            of EncryptInit: another IV than the caller's, written back to the caller
- *             flip          of Encrypt: a ciphertext with one bit wrong
+ *             flip          of Encrypt and Decrypt: what they give with one bit wrong
  *
  * The real module's functions are called through its list, by their places in CK_FUNCTION_LIST, which PKCS#11 2.0 to 2.40
  * have in common; every argument is a word. */

@@ -21,7 +21,7 @@ softhsm2_module >/dev/null || install "SoftHSM 2" softhsm2
 CREDVAULT_PKCS11_MODULE=$(softhsm2_module) || fail "SoftHSM 2 is installed, but libsofthsm2.so is in no known folder"
 
 softhsm2_folder=$(mktemp -d "${TMPDIR:-/tmp}/credvault-softhsm2-XXXXXX")
-trap 'rm -rf "$softhsm2_folder"' EXIT
+at_exit rm -rf "$softhsm2_folder"
 mkdir "$softhsm2_folder/tokens"
 cat >"$softhsm2_folder/softhsm2.conf" <<CONF
 directories.tokendir = $softhsm2_folder/tokens

@@ -1,9 +1,8 @@
 //! Which key a token's record opens with, and which keys are taken.
 
 use credvault::ErrorKind;
-use credvault::provider::{KeyBytes, MasterKeyProvider, Pkcs11, ProviderContext, ProviderRecord};
+use credvault::provider::{KeyBytes, MasterKeyProvider, Pkcs11, ProviderRecord};
 use cryptoki::object::Attribute;
-use uuid::Uuid;
 
 use super::softhsm::Token;
 use super::{assert_says, context, record_of, refusal, refusal_to_create};
@@ -26,35 +25,6 @@ async fn a_created_key_is_unlocked_with_its_id_and_each_record_is_another() {
     for record in &records {
         provider.unlock(record, &context()).await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn a_record_opens_in_no_other_context() {
-    let token = Token::new();
-    let record = record_of(&token).await;
-    let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
-    let organization = context().for_organization(Some(three.into()));
-    for other in [
-        ProviderContext::new(three.into(), two.into()),
-        ProviderContext::new(one.into(), three.into()),
-        ProviderContext::new(two.into(), one.into()),
-        organization,
-    ] {
-        let error = refusal(&token, &record, &other).await;
-        let id = other.master_key_id.to_string();
-        assert_says(
-            &error,
-            ErrorKind::Tampered,
-            &["C_Decrypt failed with GeneralError", "belongs to another vault", &id],
-        );
-        assert!(!error.is_retryable());
-    }
-    let (_, record) = token.provider().create(&organization).await.unwrap();
-    token.provider().unlock(&record, &organization).await.unwrap();
-    let error = refusal(&token, &record, &context()).await;
-    assert_says(&error, ErrorKind::Tampered, &[]);
-    let error = refusal(&token, &record, &context().for_organization(Some(two.into()))).await;
-    assert_says(&error, ErrorKind::Tampered, &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Master keys under a key of a real PKCS#11 token: SoftHSM 2's.
 
+pub(crate) mod counterpart;
 mod faults;
 mod keys;
 mod login;
@@ -8,17 +9,14 @@ mod manual;
 #[cfg(target_os = "linux")]
 mod memory;
 mod softhsm;
-mod vaults;
 
 use credvault::provider::{MasterKeyProvider, Pkcs11, ProviderContext, ProviderRecord};
 use credvault::{Error, ErrorKind};
-use uuid::Uuid;
-
 use softhsm::Token;
 
-fn context() -> ProviderContext {
-    ProviderContext::new(Uuid::from_u128(1).into(), Uuid::from_u128(2).into())
-}
+use crate::conformance::context;
+
+crate::conformance::conformance!(crate::pkcs11::counterpart::Key: keys, records, services);
 
 /// A record of the token's, made by `create`.
 async fn record_of(token: &Token) -> ProviderRecord {

@@ -1,0 +1,63 @@
+//! Programs that misbehave.
+
+use std::time::Duration;
+
+use credvault::ErrorKind;
+use credvault::provider::{self, ProviderRecord};
+
+use super::program::Program;
+use crate::conformance::context;
+
+/// The kind of error that unlocking by this program gives, and its text.
+async fn unlock(program: &Program) -> (ErrorKind, String) {
+    let record = ProviderRecord::new("record".to_owned()).unwrap();
+    let provider = provider::from_spec(&program.spec()).unwrap();
+    let error = provider.unlock(&record, &context()).await.unwrap_err();
+    (error.kind(), format!("{error} {error:?}"))
+}
+
+#[tokio::test]
+async fn what_a_program_says_went_wrong_is_said_in_its_words() {
+    for (word, expected, runs) in [
+        ("throttled", ErrorKind::Provider, 4),
+        ("denied", ErrorKind::Refused, 1),
+        ("not-found", ErrorKind::KeyUnavailable, 1),
+        ("invalid", ErrorKind::Malformed, 1),
+    ] {
+        let text = r#"cat >/dev/null; echo '{"version":1,"error":{"kind":"WORD","message":"slow down"}}'"#;
+        let program = Program::new(&text.replace("WORD", word));
+        let (kind, text) = unlock(&program).await;
+        assert_eq!((kind, program.runs()), (expected, runs), "{text}");
+        assert!(text.contains("slow down"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_is_killed_with_what_it_started() {
+    let program = Program::new("sleep 601");
+    let provider = provider::from_spec(&program.spec()).unwrap();
+    let record = ProviderRecord::new("record".to_owned()).unwrap();
+    // It is asked again after 5 s.
+    let context = context();
+    let asked = tokio::time::timeout(Duration::from_secs(6), provider.unlock(&record, &context));
+    asked.await.map(|_| ()).unwrap_err();
+    assert_eq!(program.runs(), 2);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let left = std::process::Command::new("pgrep").args(["-f", "^sleep 601$"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+}
+
+#[tokio::test]
+async fn nothing_that_a_program_says_amiss_is_repeated() {
+    const MARKER: &str = "Mk8MarkerOfWhatTheProgramSays";
+    for (text, kind) in [
+        (format!("cat >/dev/null; echo '{MARKER}'"), ErrorKind::Malformed),
+        (format!("cat >/dev/null; echo '{{\"version\":1,\"{MARKER}\":\"{MARKER}\"}}'"), ErrorKind::Malformed),
+        (format!("cat >/dev/null; echo '{{\"version\":1,\"key\":\"{MARKER}\"}}'"), ErrorKind::Malformed),
+        (format!("cat >/dev/null; echo '{MARKER}' >&2; exit 3"), ErrorKind::Provider),
+    ] {
+        let (given, said) = unlock(&Program::new(&text)).await;
+        assert_eq!(given, kind, "{said}");
+        assert!(!said.contains(MARKER), "{said}");
+    }
+}
