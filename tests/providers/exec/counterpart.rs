@@ -36,7 +36,7 @@ impl Sample {
     }
 
     fn say(&self, weather: &str) {
-        fs::write(self.0.folder().join("weather"), weather).unwrap();
+        fs::write(self.0.folder().join("weather"), format!("{weather}\n")).unwrap();
     }
 }
 

@@ -41,10 +41,10 @@ impl Recorded for Key {
 
 impl Service for Key {
     fn weather(&self, weather: Weather, calls: usize) {
-        // CKR_SESSION_COUNT, CKR_DEVICE_ERROR, CKR_PIN_LOCKED
+        // CKR_SESSION_COUNT, CKR_TOKEN_NOT_PRESENT, CKR_PIN_LOCKED
         let fault = match weather {
             Weather::Throttled => "OpenSession rv=0xB1",
-            Weather::Away => "GetTokenInfo rv=0x30",
+            Weather::Away => "OpenSession rv=0xE0",
             Weather::Silent => "OpenSession wait=7000",
             Weather::Denied => "Login rv=0xA4",
         };
