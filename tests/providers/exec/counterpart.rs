@@ -15,7 +15,8 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/exec_provide
 /// The sample; before it, what the file `weather` says, so often.
 const TEXT: &str = r#"
 if read -r what count 2>/dev/null <"$folder/weather" && [ "$count" -gt 0 ]; then
-    echo "$what $((count - 1))" >"$folder/weather"
+    # In one step: another run may read it now.
+    echo "$what $((count - 1))" >"$folder/weather.$$" && mv "$folder/weather.$$" "$folder/weather"
     fail() { cat >/dev/null; echo '{"version":1,"error":{"kind":"'"$1"'","message":"told to"}}'; }
     case $what in
     Throttled) fail throttled ;;
