@@ -13,6 +13,9 @@ use crate::common::{KeyFiles, TestDatabase, read, read_token, token};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// Those whose data keys are unwrapped at once.
+const ORGANIZATIONS: usize = 9;
+
 /// Moves the clock that keys are kept by.
 async fn pass(time: Duration) {
     tokio::time::pause();
@@ -85,14 +88,22 @@ pub(crate) async fn a_renewal_is_one_call_however_many_need_the_key_again<S: Ser
     // Slower, so that all are there before it answers.
     let slow = FaultyProvider::new(service.provider());
     let (vault, organization, integration) = vault_with_a_row(&database, slow.provider()).await;
+    let mut rows = vec![(organization, integration)];
+    // Each with a data key of its own, which the master key has to unwrap.
+    for _ in 0..ORGANIZATIONS {
+        let (organization, integration) = database.add_tenant().await;
+        vault.keys().create(organization).await.unwrap();
+        vault.organization(organization).put(integration, &token("there")).await.unwrap();
+        rows.push((organization, integration));
+    }
     slow.delay(Duration::from_millis(100));
     service.take_calls();
     // Within the ceiling by one of them, beyond it by all that wait for it.
     for time in [2 * HOUR, 25 * HOUR] {
         pass(time).await;
         let mut reads = JoinSet::new();
-        for _ in 0..100 {
-            let organization = vault.organization(organization);
+        for (organization, integration) in rows.iter().cycle().take(100) {
+            let (organization, integration) = (vault.organization(*organization), *integration);
             reads.spawn(async move { read_token(&organization, integration).await });
         }
         assert!(reads.join_all().await.iter().all(|read| read == "there"));
