@@ -17,7 +17,7 @@ macro_rules! claims {
             services of $counterpart;
             vaults:
                 a_refresh_makes_a_new_record_of_the_same_key,
-                many_who_open_at_once_all_get_the_key_by_one_call_each;
+                vaults_opened_at_once_all_get_the_key_by_one_call_each;
             clocks:
                 an_outage_is_borne_until_the_ceiling,
                 a_renewal_is_one_call_however_many_need_the_key_again,
@@ -37,6 +37,9 @@ pub(crate) use claims;
 /// How often a service is asked at most, and how long that takes at most.
 const ATTEMPTS: usize = 4;
 const BOUND: Duration = Duration::from_secs(22);
+
+/// Few enough that a busy machine starts so many programs within the 5 s of an answer.
+const OPENINGS: usize = 3;
 
 pub(crate) async fn a_record_opens_for_its_vault_master_key_and_organization_only<S: Service>() {
     let service = S::fresh().await;
@@ -138,7 +141,7 @@ pub(crate) async fn a_spec_asks_nothing<S: Service>() {
 }
 
 /// Each provider, and so each vault that is opened, asks for itself; within one vault it is one call.
-pub(crate) async fn many_who_open_at_once_all_get_the_key_by_one_call_each<S: Service>(
+pub(crate) async fn vaults_opened_at_once_all_get_the_key_by_one_call_each<S: Service>(
     database: TestDatabase,
 ) {
     let service = S::fresh().await;
@@ -146,7 +149,7 @@ pub(crate) async fn many_who_open_at_once_all_get_the_key_by_one_call_each<S: Se
     vault.close().await;
     service.take_calls();
     let mut openings = JoinSet::new();
-    for _ in 0..8 {
+    for _ in 0..OPENINGS {
         let (url, spec) = (database.url().to_owned(), service.spec());
         openings.spawn(async move {
             let vault = credvault::Vault::open(&url, &spec).await.unwrap();
@@ -156,7 +159,7 @@ pub(crate) async fn many_who_open_at_once_all_get_the_key_by_one_call_each<S: Se
         });
     }
     assert!(openings.join_all().await.iter().all(|read| read == "there"));
-    assert_eq!(service.take_calls(), 8);
+    assert_eq!(service.take_calls(), OPENINGS);
 }
 
 pub(crate) async fn a_refresh_makes_a_new_record_of_the_same_key<S: Service>(database: TestDatabase) {
