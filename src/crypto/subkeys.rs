@@ -87,6 +87,14 @@ impl MacKey {
         Self(Hmac::new((&*block).into()))
     }
 
+    /// The key of what commits a provider's record to the master key in it, where the key service authenticates nothing
+    /// beside what it wraps.
+    #[cfg(feature = "azure-kv")]
+    pub(crate) fn of_record(master_key: &[u8; KEY_BYTES]) -> Self {
+        let [key] = &*hkdf(master_key, &pae([b"credvault/v1/provider-record"]));
+        Self::new(key)
+    }
+
     /// The MAC of the parts, one after the other.
     pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; MAC_BYTES] {
         let mut state = self.0.clone();
@@ -129,10 +137,11 @@ fn info(purpose: Purpose, id: &[u8; 16]) -> Vec<u8> {
     pae([b"credvault/v1/subkeys", &[purpose.suite(), purpose.object()], id])
 }
 
-/// HKDF-SHA-256 (RFC 5869) without salt: three keys of 32 bytes.
-#[expect(clippy::expect_used, reason = "RFC 5869 gives up to 255 × 32 bytes, and these are 3 × 32")]
-fn hkdf(key_material: &[u8], info: &[u8]) -> Zeroizing<[[u8; KEY_BYTES]; 3]> {
-    let mut okm = Zeroizing::new([[0; KEY_BYTES]; 3]);
+/// HKDF-SHA-256 (RFC 5869) without salt: keys of 32 bytes, three at most.
+#[expect(clippy::expect_used, reason = "RFC 5869 gives up to 255 × 32 bytes, and these are 3 × 32 at most")]
+fn hkdf<const KEYS: usize>(key_material: &[u8], info: &[u8]) -> Zeroizing<[[u8; KEY_BYTES]; KEYS]> {
+    const { assert!(KEYS <= 3) };
+    let mut okm = Zeroizing::new([[0; KEY_BYTES]; KEYS]);
     Hkdf::<Sha256>::new(None, key_material).expand(info, okm.as_flattened_mut()).expect("96 bytes are few");
     okm
 }
@@ -147,7 +156,7 @@ pub(crate) mod tests {
         purpose: Purpose,
         id: &[u8; 16],
     ) -> Zeroizing<[u8; KEY_BYTES]> {
-        Zeroizing::new(hkdf(key, &info(purpose, id))[0])
+        Zeroizing::new(hkdf::<3>(key, &info(purpose, id))[0])
     }
 
     #[test]
@@ -160,7 +169,7 @@ pub(crate) mod tests {
             (0..digits.len()).step_by(2).map(byte).collect()
         };
         let id = bytes(&vectors["data_key_id"]).try_into().unwrap();
-        let derived = hkdf(&bytes(&vectors["data_key"]), &info(Purpose::Row, &id));
+        let derived = hkdf::<3>(&bytes(&vectors["data_key"]), &info(Purpose::Row, &id));
         let expected = &vectors["data_key_subkeys"];
         let expected = ["k_aead", "k_commit", "k_check"].map(|name| bytes(&expected[name]));
         assert_eq!(derived.each_ref().map(|subkey| subkey.to_vec()), expected);

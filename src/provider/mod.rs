@@ -7,6 +7,8 @@
 
 #[cfg(feature = "aws-kms")]
 mod aws_kms;
+#[cfg(feature = "azure-kv")]
+mod azure_kv;
 mod cache_period;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod canonical;
@@ -20,7 +22,7 @@ mod passphrase;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 mod recipe;
-#[cfg(any(test, feature = "aws-kms", feature = "exec", feature = "pkcs11"))]
+#[cfg(any(test, feature = "aws-kms", feature = "azure-kv", feature = "exec", feature = "pkcs11"))]
 mod service;
 mod services;
 mod text;
@@ -33,6 +35,8 @@ use zeroize::zeroize_stack;
 
 #[cfg(feature = "aws-kms")]
 pub use self::aws_kms::AwsKms;
+#[cfg(feature = "azure-kv")]
+pub use self::azure_kv::AzureKv;
 pub use self::cache_period::CachePeriod;
 pub use self::context::ProviderContext;
 pub use self::environment::Environment;
@@ -200,6 +204,8 @@ impl fmt::Debug for ProviderRecord {
 /// - `passphrase:prompt`: only in the command, which asks and calls [`Passphrase::from_secret`];
 /// - `pkcs11:…`, with the feature `pkcs11`: a key of a PKCS#11 token, as a URI of RFC 7512 says it;
 /// - `aws-kms:ARN` or `aws-kms:alias/NAME`, with the feature `aws-kms`: a key of AWS KMS;
+/// - `azure-kv:https://NAME.vault.azure.net/keys/KEY`, or the same of `managedhsm.azure.net`, with the feature `azure-kv`: a key
+///   of Azure Key Vault, or of a managed HSM;
 /// - `exec:/PATH`: a program of your own that wraps the key, with the feature `exec`, on Unix: see
 ///   [the providers](crate::manual::providers).
 ///

@@ -6,7 +6,8 @@ use super::MasterKeyProvider;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a spec begins with, and the feature that has its provider.
-const FEATURES: [(&str, &str); 3] = [("aws-kms:", "aws-kms"), ("exec:", "exec"), ("pkcs11:", "pkcs11")];
+const FEATURES: [(&str, &str); 4] =
+    [("aws-kms:", "aws-kms"), ("azure-kv:", "azure-kv"), ("exec:", "exec"), ("pkcs11:", "pkcs11")];
 
 /// The provider that `spec` says, or that this build lacks it; `None` for what is no service's.
 pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>> {
@@ -17,6 +18,10 @@ pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>
     #[cfg(feature = "aws-kms")]
     if let Some(key) = spec.strip_prefix("aws-kms:") {
         return Some(super::AwsKms::new(key).map(|provider| Arc::new(provider) as _));
+    }
+    #[cfg(feature = "azure-kv")]
+    if let Some(key) = spec.strip_prefix("azure-kv:") {
+        return Some(super::AzureKv::new(key).map(|provider| Arc::new(provider) as _));
     }
     #[cfg(all(unix, feature = "exec"))]
     if let Some(path) = spec.strip_prefix("exec:") {
