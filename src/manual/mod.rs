@@ -41,6 +41,9 @@ pub mod providers {
     #[doc = include_str!("providers/aws_kms.md")]
     pub mod aws_kms {}
 
+    #[doc = include_str!("providers/azure_kv.md")]
+    pub mod azure_kv {}
+
     #[doc = include_str!("providers/exec.md")]
     pub mod exec {}
 

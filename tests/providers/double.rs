@@ -39,9 +39,14 @@ impl<C> Double<C> {
         self.calls.lock().unwrap().extract_if(.., |(of, _)| of == key).map(|(_, call)| call).collect()
     }
 
+    /// Keeps `call`.
+    pub(crate) fn note(&self, key: &str, call: C) {
+        self.calls.lock().unwrap().push((key.to_owned(), call));
+    }
+
     /// Keeps `call`, and says what a test wants it answered with, if anything.
     pub(crate) fn next(&self, key: &str, call: C) -> Option<Answer> {
-        self.calls.lock().unwrap().push((key.to_owned(), call));
+        self.note(key, call);
         self.answers.lock().unwrap().get_mut(key).and_then(VecDeque::pop_front)
     }
 }
