@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::{env, fs, thread};
 
@@ -19,15 +19,13 @@ use axum::response::{IntoResponse, Response};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
-use tokio_rustls::server::TlsStream;
 
 pub(super) use crate::double::Answer;
-use crate::double::Double;
+use crate::double::{Double, serve};
 
 /// What Entra gives, which is a secret.
 pub(super) const ACCESS_TOKEN: &str = "hunter2.of.the.access.token";
@@ -57,13 +55,16 @@ pub(super) fn variable(name: &str) -> String {
 /// The double, started at the first call.
 pub(super) fn double() -> &'static Double<Call> {
     DOUBLE.get_or_init(|| {
-        let listener = std::net::TcpListener::bind(variable("CREDVAULT_AZURE_DOUBLE")).unwrap();
+        let listener = TcpListener::bind(variable("CREDVAULT_AZURE_DOUBLE")).unwrap();
         listener.set_nonblocking(true).unwrap();
+        let azure = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = azure.local_addr().unwrap();
+        serve(azure, Router::new().fallback(answer));
         let [trusted, untrusted] = [certificates(Some(&variable("SSL_CERT_FILE"))), certificates(None)];
         thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            runtime.block_on(proxy(listener, trusted, untrusted));
+            runtime.block_on(proxy(listener, address, trusted, untrusted));
         });
         Double::default()
     })
@@ -94,30 +95,12 @@ fn certificates(root: Option<&str>) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Connections that are through the proxy, and speak TLS.
-struct Tunnels(mpsc::Receiver<TlsStream<tokio::net::TcpStream>>);
-
-impl axum::serve::Listener for Tunnels {
-    type Io = TlsStream<tokio::net::TcpStream>;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (Self::Io, ()) {
-        (self.0.recv().await.unwrap(), ())
-    }
-
-    fn local_addr(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Takes CONNECT, and does to a vault what its name says.
-async fn proxy(listener: std::net::TcpListener, trusted: TlsAcceptor, untrusted: TlsAcceptor) {
+/// Takes CONNECT, does to a vault what its name says, and hands on what is said by TLS.
+async fn proxy(listener: TcpListener, azure: SocketAddr, trusted: TlsAcceptor, untrusted: TlsAcceptor) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    let (through, tunnels) = mpsc::channel(16);
-    tokio::spawn(async move { axum::serve(Tunnels(tunnels), Router::new().fallback(answer)).await });
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let (through, trusted, untrusted) = (through.clone(), trusted.clone(), untrusted.clone());
+        let (trusted, untrusted) = (trusted.clone(), untrusted.clone());
         tokio::spawn(async move {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -134,7 +117,9 @@ async fn proxy(listener: std::net::TcpListener, trusted: TlsAcceptor, untrusted:
                 return None;
             }
             let tls = if host.starts_with("forged-") { untrusted } else { trusted };
-            through.send(tls.accept(stream).await.ok()?).await.ok()
+            let mut stream = tls.accept(stream).await.ok()?;
+            let mut azure = tokio::net::TcpStream::connect(azure).await.ok()?;
+            tokio::io::copy_bidirectional(&mut stream, &mut azure).await.ok()
         });
     }
 }
@@ -320,7 +305,7 @@ pub(super) fn keys(action: &str, arguments: &Value) -> Value {
 
 /// App Service's managed identity on a port of its own, which gives one token of that status, and its request.
 pub(super) fn managed_identity(status: u16) -> (String, thread::JoinHandle<HashMap<String, String>>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let body = if status == 200 {
         json!({
