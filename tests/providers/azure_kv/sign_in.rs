@@ -112,15 +112,14 @@ async fn a_machine_signs_in_by_its_managed_identity() {
 }
 
 #[tokio::test]
-async fn missing_credentials_are_said_in_words_and_fast() {
+async fn missing_credentials_are_said_in_words_and_at_once() {
     let key = Key::rsa();
     // Nobody listens on port 1, where a managed identity is said to be.
     let nobody =
         [("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token"), ("IDENTITY_HEADER", IDENTITY_HEADER)];
-    let began = std::time::Instant::now();
     let (done, said) = init(&key, &nobody).await;
     assert!(!done && said.contains("there are no Azure credentials"), "{said}");
-    assert!(began.elapsed() < std::time::Duration::from_secs(20), "asked again, in {:?}", began.elapsed());
+    assert!(!said.contains("asking again"), "{said}");
 
     let secret = variable("AZURE_CLIENT_SECRET");
     let (done, said) = init(&key, &[("AZURE_CLIENT_SECRET", &*secret)]).await;
