@@ -5,4 +5,5 @@
 mod azure_kv;
 #[path = "../common/mod.rs"]
 mod common;
+mod conformance;
 mod double;

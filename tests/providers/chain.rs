@@ -14,6 +14,11 @@ mod aws_kms {
     mod double;
     mod moto;
 }
+#[allow(dead_code, reason = "what a test asks of the double, the chain does not")]
+mod azure_kv {
+    pub(crate) mod counterpart;
+    mod double;
+}
 #[allow(dead_code, reason = "what a test asks of a program, the chain does not")]
 mod exec {
     pub(crate) mod counterpart;
@@ -63,6 +68,7 @@ async fn fresh(provider: usize) -> Option<Link> {
         2 => link::<pkcs11::counterpart::Key>().await,
         3 => link::<exec::counterpart::Sample>().await,
         4 => link::<local::passphrase::Words>().await,
+        5 => link::<azure_kv::counterpart::InVault>().await,
         _ => return None,
     })
 }

@@ -85,23 +85,6 @@ async fn a_failure_that_may_be_over_is_asked_again_four_times_at_most() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_is_not_waited_for_and_asked_for_again() {
-    let key = Key::hsm();
-    let record = key.record().await;
-    key.actions();
-    answer_with(&key.0, [Answer::Never]);
-    key.provider().unlock(&record, &context()).await.unwrap();
-    assert_eq!(key.actions().len(), 2);
-
-    answer_with(&key.0, vec![Answer::Never; MANY]);
-    let began = Instant::now();
-    let error = key.refusal(&record, &context()).await;
-    assert_says(&error, ErrorKind::Provider, &["no answer from Azure Key Vault within 5 s"]);
-    assert!(error.is_retryable() && began.elapsed() < Duration::from_secs(22), "{:?}", began.elapsed());
-    assert_eq!(key.actions().len(), 4);
-}
-
-#[tokio::test]
 async fn an_answer_that_is_none_is_refused() {
     let key = Key::rsa();
     let record = key.record().await;

@@ -13,33 +13,7 @@ use super::double::{ACCESS_TOKEN, Answer, answer_with, fails, variable};
 use super::keys::forged;
 use super::{Key, assert_says, context, version_of};
 use crate::common::traces::{trace_everything, traced};
-use crate::common::{Dialect, KeyFiles, TestDatabase, read_token, token};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vault_asks_azure_once_to_open_and_not_for_its_rows() {
-    for key in [Key::rsa(), Key::hsm()] {
-        let database = TestDatabase::create(Dialect::Sqlite).await;
-        let vault = database.create_vault(&key.spec()).await;
-        let (organization, integration) = database.add_tenant().await;
-        vault.organization(organization).put(integration, &token("t")).await.unwrap();
-        vault.close().await;
-        key.actions();
-
-        let vault = database.open_vault(&key.spec()).await;
-        for _ in 0..20 {
-            vault.organization(organization).put(integration, &token("u")).await.unwrap();
-            assert_eq!(read_token(&vault.organization(organization), integration).await, "u");
-        }
-        assert_eq!(key.actions(), ["unwrapkey"]);
-
-        let keys = KeyFiles::new();
-        let error = Vault::open(database.url(), &keys.generate("a.key")).await.unwrap_err();
-        assert_says(&error, ErrorKind::KeyUnavailable, &["azure-kv"]);
-        let other = Key::rsa();
-        let error = Vault::open(database.url(), &other.spec()).await.unwrap_err();
-        assert_says(&error, ErrorKind::KeyUnavailable, &[&key.url(), &other.url()]);
-    }
-}
+use crate::common::{Dialect, TestDatabase, read_token, token};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_key_is_found_out_before_a_row_is_touched() {
@@ -78,24 +52,6 @@ async fn a_foreign_key_is_found_out_before_a_row_is_touched() {
     database.execute(&format!("UPDATE vault_master_keys SET provider_record = '{record}'")).await;
     let vault = database.open_vault(&key.spec()).await;
     assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rewrap_leads_from_a_key_file_to_a_vault_to_an_hsm_and_back() {
-    let database = TestDatabase::create(Dialect::Sqlite).await;
-    let keys = KeyFiles::new();
-    let path = [keys.generate("a.key"), Key::rsa().spec(), Key::hsm().spec(), keys.generate("b.key")];
-    let mut vault = database.create_vault(&path[0]).await;
-    let (organization, integration) = database.add_tenant().await;
-    vault.organization(organization).put(integration, &token("t")).await.unwrap();
-    for [from, to] in path.windows(2).map(|pair| [&pair[0], &pair[1]]) {
-        vault.rewrap(credvault::provider::from_spec(to).unwrap()).run().await.unwrap();
-        vault.close().await;
-        let error = Vault::open(database.url(), from).await.unwrap_err();
-        assert_says(&error, ErrorKind::KeyUnavailable, &[]);
-        vault = database.open_vault(to).await;
-        assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,7 +68,7 @@ pub(crate) async fn a_wrong_key_is_found_out_before_a_row_is_touched<C: Counterp
     vault.close().await;
     let before = database.dump().await;
     let error = open(&database, [key.impostor()]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::KeyMismatch, "{error}");
+    assert_eq!(error.kind(), C::WRONG_KEY, "{error}");
     assert!(!error.is_retryable(), "{error}");
     assert_eq!(database.dump().await, before);
     let vault = open(&database, [key.provider()]).await.unwrap();

@@ -52,6 +52,9 @@ pub(crate) trait Counterpart: Sized {
     /// What a vault is refused with by a provider of this kind that has another key.
     const ANOTHER_KEY: ErrorKind;
 
+    /// What other bytes than the key's are found out as: by the vault's key check, or before it by the provider.
+    const WRONG_KEY: ErrorKind = ErrorKind::KeyMismatch;
+
     /// The variables that the process must have been started with; a test runs in a process of its own that has them.
     fn variables() -> Vec<(String, String)> {
         Vec::new()
@@ -88,6 +91,10 @@ pub(crate) trait Service: Recorded {
 
     /// How often the service was asked for this key, each attempt counted, since the last time that somebody asked.
     fn take_calls(&self) -> usize;
+
+    /// Another version of the service's own key wraps from now on. Where it can't be told to, each ciphertext of a key differs
+    /// from the one before all the same.
+    async fn rotate(&self) {}
 
     /// All is well.
     fn clear_up(&self) {

@@ -168,6 +168,7 @@ pub(crate) async fn a_refresh_makes_a_new_record_of_the_same_key<S: Service>(dat
     let service = S::fresh().await;
     let (vault, organization, integration) = vault_with_a_row(&database, service.provider()).await;
     let (before, record) = (database.dump().await, database.fetch_text(RECORD).await);
+    service.rotate().await;
     assert!(vault.refresh_master_keys().await.unwrap()[0].refreshed);
     assert_ne!(database.fetch_text(RECORD).await, record);
     let after = database.dump().await;

@@ -41,6 +41,10 @@ def add(key, bits=2048):
     return {"version": version}
 
 
+def newest(key):
+    return {"version": next(reversed(keys[key]))}
+
+
 def enable(key, version, enabled):
     keys[key][version]["enabled"] = enabled
     return {}
@@ -73,7 +77,7 @@ def perform(key, version, action, alg, value):
     return {"status": 200, "body": {"kid": f"https://{key}/{version}", "value": encoded(result)}}
 
 
-ACTIONS = {"add": add, "enable": enable, "wrap-by-public-key": wrap_by_public_key, "perform": perform}
+ACTIONS = {"add": add, "newest": newest, "enable": enable, "wrap-by-public-key": wrap_by_public_key, "perform": perform}
 
 
 class Handler(BaseHTTPRequestHandler):

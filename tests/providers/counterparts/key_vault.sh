@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # For `run` to source: keys as Azure keeps them, for as long as the tests run, and the variables of Azure's tools.
 #
-# Sets `settings`, which cargo gives to the test program and heeds not itself: HTTPS_PROXY, whose port is that of the double
+# Adds to `settings`, which cargo gives to the test program and heeds not itself: HTTPS_PROXY, whose port is that of the double
 # of tests/providers/azure_kv/double.rs, and SSL_CERT_FILE, which the double writes. For the double CREDVAULT_KEY_VAULT is the
 # address of the keys, and CREDVAULT_AZURE_DOUBLE its own.
 
@@ -9,7 +9,11 @@ python_with_cryptography
 azure_folder=$(mktemp -d "${TMPDIR:-/tmp}/credvault-azure-XXXXXX")
 python3 tests/providers/counterparts/key_vault.py >"$azure_folder/port" 2>"$azure_folder/log" &
 azure_pid=$!
-trap 'kill "$azure_pid" 2>/dev/null || true; rm -rf "$azure_folder"' EXIT
+stop_azure() {
+    kill "$azure_pid" 2>/dev/null || true
+    rm -rf "$azure_folder"
+}
+at_exit stop_azure
 for _ in $(seq 300); do
     if [ -s "$azure_folder/port" ]; then break; fi
     kill -0 "$azure_pid" 2>/dev/null || fail "the keys ended: $(cat "$azure_folder/log")"
@@ -27,7 +31,6 @@ AZURE_CLIENT_SECRET=hunter2EXAMPLEhunter2EXAMPLEhunter2EXAMP
 unset AZURE_AUTHORITY_HOST AZURE_FEDERATED_TOKEN_FILE AZURE_CLIENT_CERTIFICATE_PATH IDENTITY_ENDPOINT IDENTITY_HEADER \
     MSI_ENDPOINT MSI_SECRET
 export CREDVAULT_KEY_VAULT CREDVAULT_AZURE_DOUBLE AZURE_TENANT_ID AZURE_CLIENT_ID AZURE_CLIENT_SECRET
-settings=()
 for setting in "HTTPS_PROXY='http://$CREDVAULT_AZURE_DOUBLE'" "SSL_CERT_FILE='$azure_folder/roots.pem'" "NO_PROXY=''"; do
     settings+=(--config "env.${setting%%=*}.value=${setting#*=}" --config "env.${setting%%=*}.force=true")
 done
