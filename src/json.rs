@@ -4,6 +4,8 @@
 //! A general parser leaves a copy of every string with an escape in freed memory, and a private key in JSON is full of
 //! them; it keeps the last of two equal names, and replaces what is not Unicode.
 
+#[cfg(any(test, feature = "vault-transit"))]
+mod members;
 mod write;
 
 use std::collections::HashSet;
@@ -12,7 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::secret::SecretText;
 
-#[cfg(all(unix, feature = "exec"))]
+#[cfg(feature = "vault-transit")]
+pub(crate) use members::{read_members, read_string};
+#[cfg(any(all(unix, feature = "exec"), feature = "vault-transit"))]
 pub(crate) use write::string_bytes;
 pub(crate) use write::{member_bytes, push_members, push_string};
 

@@ -22,10 +22,19 @@ mod passphrase;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 mod recipe;
-#[cfg(any(test, feature = "aws-kms", feature = "azure-kv", feature = "exec", feature = "pkcs11"))]
+#[cfg(any(
+    test,
+    feature = "aws-kms",
+    feature = "azure-kv",
+    feature = "exec",
+    feature = "pkcs11",
+    feature = "vault-transit"
+))]
 mod service;
 mod services;
 mod text;
+#[cfg(feature = "vault-transit")]
+mod vault_transit;
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,6 +56,8 @@ pub use self::passphrase::{MAX_PASSPHRASE_BYTES, Passphrase};
 #[cfg(feature = "pkcs11")]
 pub use self::pkcs11::Pkcs11;
 pub use self::text::MasterKeyText;
+#[cfg(feature = "vault-transit")]
+pub use self::vault_transit::VaultTransit;
 pub use crate::crypto::kdf::Argon2Parameters;
 pub use crate::crypto::key::MasterKey;
 pub use crate::crypto::key_bytes::{KEY_BYTES, KeyBytes};
@@ -206,6 +217,8 @@ impl fmt::Debug for ProviderRecord {
 /// - `aws-kms:ARN` or `aws-kms:alias/NAME`, with the feature `aws-kms`: a key of AWS KMS;
 /// - `azure-kv:https://NAME.vault.azure.net/keys/KEY`, or the same of `managedhsm.azure.net`, with the feature `azure-kv`: a key
 ///   of Azure Key Vault, or of a managed HSM;
+/// - `vault-transit:https://HOST/MOUNT/KEY`, with the feature `vault-transit`: a key of a transit engine of HashiCorp Vault
+///   or OpenBao;
 /// - `exec:/PATH`: a program of your own that wraps the key, with the feature `exec`, on Unix: see
 ///   [the providers](crate::manual::providers).
 ///

@@ -6,8 +6,13 @@ use super::MasterKeyProvider;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a spec begins with, and the feature that has its provider.
-const FEATURES: [(&str, &str); 4] =
-    [("aws-kms:", "aws-kms"), ("azure-kv:", "azure-kv"), ("exec:", "exec"), ("pkcs11:", "pkcs11")];
+const FEATURES: [(&str, &str); 5] = [
+    ("aws-kms:", "aws-kms"),
+    ("azure-kv:", "azure-kv"),
+    ("exec:", "exec"),
+    ("pkcs11:", "pkcs11"),
+    ("vault-transit:", "vault-transit"),
+];
 
 /// The provider that `spec` says, or that this build lacks it; `None` for what is no service's.
 pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>> {
@@ -26,6 +31,10 @@ pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>
     #[cfg(all(unix, feature = "exec"))]
     if let Some(path) = spec.strip_prefix("exec:") {
         return Some(super::Exec::new(path).map(|provider| Arc::new(provider) as _));
+    }
+    #[cfg(feature = "vault-transit")]
+    if let Some(key) = spec.strip_prefix("vault-transit:") {
+        return Some(super::VaultTransit::new(key).map(|provider| Arc::new(provider) as _));
     }
     let (prefix, feature) = FEATURES.into_iter().find(|(prefix, _)| spec.starts_with(prefix))?;
     Some(Err(Error::new(

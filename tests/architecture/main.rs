@@ -60,6 +60,8 @@ const DOORS: [(&str, &[&str]); 8] = [
     ("azure_security_keyvault_keys", &["provider/azure_kv/"]),
     // It loads a foreign library into the process.
     ("cryptoki", &["provider/pkcs11/"]),
+    // What it sends and gets holds master keys and tokens in plaintext.
+    ("reqwest", &["provider/vault_transit/server.rs"]),
     // The vault's builder takes the caller's pool, and tests get one.
     ("sqlx", &["store/", "store.rs", "test_util/database.rs", "vault/", "vault.rs"]),
     ("unsafe", &["crypto/locked.rs"]),
