@@ -49,6 +49,9 @@ pub mod providers {
 
     #[doc = include_str!("providers/pkcs11.md")]
     pub mod pkcs11 {}
+
+    #[doc = include_str!("providers/vault_transit.md")]
+    pub mod vault_transit {}
 }
 
 #[doc = include_str!("output.md")]
