@@ -1,0 +1,8 @@
+//! Master keys under a key of a transit engine, on OpenBao, and a double in front of it.
+#![allow(clippy::unwrap_used, reason = "a function of a test that fails fails the test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod double;
+#[path = "vault_transit/mod.rs"]
+mod vault_transit;

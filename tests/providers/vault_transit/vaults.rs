@@ -1,0 +1,182 @@
+//! A vault whose master key a transit engine encrypts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use credvault::provider::{KeyBytes, MasterKeyProvider};
+use credvault::{ErrorKind, Vault};
+use serde_json::json;
+
+use super::double::{Answer, actions, answer_with, fails, variable};
+use super::{assert_says, at, context, key, refusal, rotate, spec};
+use crate::common::traces::{trace_everything, traced};
+use crate::common::{Dialect, KeyFiles, TestDatabase, read_token, token};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_asks_the_engine_once_to_open_and_not_for_its_rows() {
+    let database = TestDatabase::create(Dialect::Sqlite).await;
+    let key = key();
+    let spec = spec(&key);
+    let vault = database.create_vault(&spec).await;
+    let (organization, integration) = database.add_tenant().await;
+    vault.organization(organization).put(integration, &token("t")).await.unwrap();
+    vault.close().await;
+    actions(&key);
+
+    let vault = database.open_vault(&spec).await;
+    for _ in 0..20 {
+        vault.organization(organization).put(integration, &token("u")).await.unwrap();
+        assert_eq!(read_token(&vault.organization(organization), integration).await, "u");
+    }
+    assert_eq!(actions(&key), ["decrypt"]);
+
+    let keys = KeyFiles::new();
+    let error = Vault::open(database.url(), &keys.generate("a.key")).await.unwrap_err();
+    assert_says(&error, ErrorKind::KeyUnavailable, &["vault-transit"]);
+    let other = super::key();
+    let error = Vault::open(database.url(), &super::spec(&other)).await.unwrap_err();
+    assert_says(&error, ErrorKind::KeyUnavailable, &[&at(&key), &at(&other)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_bytes_from_the_engine_are_found_out_before_a_row_is_touched() {
+    let database = TestDatabase::create(Dialect::Sqlite).await;
+    let key = key();
+    let spec = spec(&key);
+    let vault = database.create_vault(&spec).await;
+    let (organization, integration) = database.add_tenant().await;
+    vault.organization(organization).put(integration, &token("t")).await.unwrap();
+    vault.close().await;
+    let before = database.dump().await;
+
+    answer_with(
+        &key,
+        [Answer::Says(200, json!({"data": {"plaintext": STANDARD.encode([7; 32])}}).to_string())],
+    );
+    let error = Vault::open(database.url(), &spec).await.unwrap_err();
+    assert_says(&error, ErrorKind::KeyMismatch, &[]);
+    assert_eq!(database.dump().await, before);
+    let vault = database.open_vault(&spec).await;
+    assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rewrap_leads_from_a_key_file_to_the_engine_to_its_next_key_and_back_under_a_reader() {
+    let database = TestDatabase::create(Dialect::Sqlite).await;
+    let keys = KeyFiles::new();
+    let [first, second] = [key(), key()].map(|key| spec(&key));
+    let path = [keys.generate("a.key"), first, second, keys.generate("b.key")];
+    let mut vault = database.create_vault(&path[0]).await;
+    let (organization, integration) = database.add_tenant().await;
+    vault.organization(organization).put(integration, &token("t")).await.unwrap();
+
+    // A service that got all the keys first, and is never opened again.
+    let builder =
+        path.iter().try_fold(Vault::builder().url(database.url()), |builder, spec| builder.master_key(spec));
+    let service = builder.unwrap().build().await.unwrap();
+    let (ended, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let reader = tokio::spawn({
+        let (ended, reads) = (Arc::clone(&ended), Arc::clone(&reads));
+        async move {
+            while !ended.load(Ordering::Relaxed) {
+                assert_eq!(read_token(&service.organization(organization), integration).await, "t");
+                reads.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for [from, to] in path.windows(2).map(|pair| [&pair[0], &pair[1]]) {
+        let before = reads.load(Ordering::Relaxed);
+        vault.rewrap(credvault::provider::from_spec(to).unwrap()).run().await.unwrap();
+        vault.close().await;
+        let error = Vault::open(database.url(), from).await.unwrap_err();
+        assert_says(&error, ErrorKind::KeyUnavailable, &[]);
+        vault = database.open_vault(to).await;
+        assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
+        assert!(reads.load(Ordering::Relaxed) > before || reader.is_finished(), "nothing was read meanwhile");
+    }
+    ended.store(true, Ordering::Relaxed);
+    reader.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_has_the_newest_version_encrypt_the_same_key_again() {
+    let database = TestDatabase::create(Dialect::Sqlite).await;
+    let key = key();
+    let spec = spec(&key);
+    let vault = database.create_vault(&spec).await;
+    let (organization, integration) = database.add_tenant().await;
+    vault.organization(organization).put(integration, &token("t")).await.unwrap();
+    let before = database.dump().await;
+    assert!(before.contains("$vault:v1:"));
+    rotate(&key);
+    actions(&key);
+    assert!(vault.refresh_master_keys().await.unwrap()[0].refreshed);
+    assert_eq!(actions(&key), ["decrypt", "keys", "encrypt", "decrypt"]);
+    let after = database.dump().await;
+    assert!(after.contains("$vault:v2:") && !after.contains("$vault:v1:"));
+    let changed = before.lines().zip(after.lines()).filter(|(before, after)| before != after).count();
+    assert_eq!(changed, 1, "the record alone");
+    let vault = database.open_vault(&spec).await;
+    assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
+
+    answer_with(&key, [fails(400, "encryption key not found")]);
+    let error = vault.refresh_master_keys().await.unwrap_err();
+    assert_says(&error, ErrorKind::KeyUnavailable, &["no such key"]);
+    assert_eq!(database.dump().await, after);
+}
+
+#[tokio::test]
+async fn neither_keys_nor_tokens_are_in_an_error_a_debug_or_a_trace() {
+    trace_everything();
+    let key = key();
+    let provider: Arc<dyn MasterKeyProvider> = credvault::provider::from_spec(&spec(&key)).unwrap();
+    let mut shown = format!("{provider:?}");
+    // One that is given; and an answer that says another, whatever becomes of it.
+    let given = *b"hunter2's key, all of 32 bytes..";
+    let drawn = *b"the drawn key of all of 32 bytes";
+    let record = provider.wrap(&KeyBytes::copy_of(&given).unwrap(), &context()).await.unwrap();
+    shown += &format!("{record:?} {:?}", provider.unlock(&record, &context()).await.unwrap());
+    let says = |length: usize| {
+        Answer::Says(200, json!({"data": {"plaintext": STANDARD.encode(&drawn[..length])}}).to_string())
+    };
+    answer_with(&key, [fails(500, "internal error"), says(32), says(31), fails(403, "permission denied")]);
+    shown += &format!("{:?}", provider.unlock(&record, &context()).await.unwrap());
+    for _ in 0..2 {
+        shown += &format!("{:?}", provider.unlock(&record, &context()).await.unwrap_err());
+    }
+    let other = context().for_organization(Some(uuid::Uuid::nil().into()));
+    shown += &format!("{:?} {provider:?}", refusal(&key, &record, &other).await);
+
+    let traced = String::from_utf8_lossy(&traced()).into_owned();
+    assert!(
+        traced.contains("asking again") && traced.contains("TRACE") && traced.contains("hyper_util"),
+        "no trace"
+    );
+    let token = std::fs::read_to_string(variable("VAULT_TOKEN_FILE")).unwrap();
+    for (place, text) in [("shown", &shown), ("traced", &traced)] {
+        for secret in [&given[..], &drawn, &drawn[..31], token.trim().as_bytes()] {
+            let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            let numbers =
+                |bytes: &[u8]| bytes.iter().take(8).map(u8::to_string).collect::<Vec<_>>().join(", ");
+            // A body's Debug writes its bytes as text, or as numbers, too.
+            let encoded = STANDARD.encode(secret);
+            let text_of_it = String::from_utf8_lossy(&secret[..12]).into_owned();
+            let url_safe = URL_SAFE_NO_PAD.encode(secret);
+            for form in [
+                hex.to_uppercase(),
+                hex,
+                numbers(secret),
+                numbers(encoded.as_bytes()),
+                encoded[..32].to_owned(),
+                url_safe[..32].to_owned(),
+                text_of_it,
+            ] {
+                let around = text.find(&form).map(|at| &text[at.saturating_sub(400)..at]);
+                assert_eq!(around, None, "{form} is {place}");
+            }
+        }
+    }
+}
