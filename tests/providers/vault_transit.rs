@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod conformance;
 mod double;
 #[path = "vault_transit/mod.rs"]
 mod vault_transit;

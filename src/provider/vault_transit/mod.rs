@@ -35,14 +35,14 @@ const MAX_PLAINTEXT_CHARS: usize = 4_096;
 
 /// Master keys that a key of a transit engine encrypts, of HashiCorp Vault or OpenBao; that key never leaves the engine.
 ///
-/// The vault draws the master key; the engine encrypts it with the [context](ProviderContext::associated_data) as
-/// `associated_data`, and the ciphertext is the provider record. So the engine is asked once for each process and
-/// [`CachePeriod`], and never sees a credential. The context is given as `context`, too: keys with `derived=true` need
-/// that, others don't look at it.
+/// The vault draws the master key; the engine encrypts it with the [context](ProviderContext::associated_data), and the address
+/// after it, as `associated_data`, and the ciphertext with that address is the provider record. So the engine is asked once for
+/// each process and [`CachePeriod`], and never sees a credential. The same is given as `context`, too: keys with `derived=true`
+/// need that, others don't look at it.
 ///
 /// The key is `https://HOST[:PORT]/MOUNT/KEY`, where the mount may have several segments; `http` is for this machine alone.
-/// Every call is to this address: the record holds the one that it was made at, but who writes to the database can't choose
-/// with it what is called. A key that isn't there is never made, as far as the token may look.
+/// Every call is to this address: the record holds the one that it was made at, as which it opens after the server has moved, but
+/// who writes to the database can't choose with it what is called. A key that isn't there is never made, as far as the token may look.
 ///
 /// The rest is the environment's, read at each call, `BAO_…` before `VAULT_…`:
 ///
@@ -111,7 +111,7 @@ impl VaultTransit {
     async fn unwrapped(&self, wrapped: &Wrapped, context: &ProviderContext) -> Result<KeyBytes> {
         let server = Server::of(&self.key).await?;
         let ciphertext = wrapped.ciphertext.to_string();
-        let body = body("ciphertext", &ciphertext, context);
+        let body = body("ciphertext", &ciphertext, context, &wrapped.key);
         let (answer, held) = self.ask(&server, &Action::Decrypt, Some(&body)).await?;
         let key = answer.string(["data", "plaintext"]).and_then(|text| key_of(&text))?;
         self.tokens.keep_alive(&server, &held).await;
@@ -143,7 +143,7 @@ impl MasterKeyProvider for VaultTransit {
         let wrapped = Wrapped::of_record(record).map_err(within)?;
         match self.unwrapped(&wrapped, context).await {
             Ok(key) => Ok(MasterKey::new(id, key)),
-            // It says itself that it is another key's. If that is a lie, it's no harm: nothing was opened.
+            // It says itself that it is another key's. That may be a lie: nothing was opened.
             Err(error) if error.kind() == ErrorKind::Tampered && wrapped.key != *self.key => {
                 let what = format!("it was encrypted at {}, and {} doesn't open it", wrapped.key, self.key);
                 Err(within(Error::new(ErrorKind::KeyUnavailable, what)))
@@ -165,7 +165,7 @@ impl MasterKeyProvider for VaultTransit {
             _ => {}
         }
         let text = text_of(key);
-        let body = body("plaintext", &text, context);
+        let body = body("plaintext", &text, context, &self.key);
         let (answer, held) = self.ask(&server, &Action::Encrypt, Some(&body)).await?;
         let ciphertext = answer.string(["data", "ciphertext"])?;
         let ciphertext = Ciphertext::parse(ciphertext.expose_secret()).ok_or_else(server::no_sense)?;
@@ -178,10 +178,10 @@ impl MasterKeyProvider for VaultTransit {
     }
 }
 
-/// A request with `text`, which needs no escape, and the context; of its whole length, so that it never moves and leaves a
-/// copy behind.
-fn body(name: &str, text: &str, context: &ProviderContext) -> Zeroizing<String> {
-    let context = STANDARD.encode(context.associated_data());
+/// A request with `text`, which needs no escape, bound to the context and to the address that the record says; of its whole
+/// length, so that it never moves and leaves a copy behind.
+fn body(name: &str, text: &str, context: &ProviderContext, made_at: &Key) -> Zeroizing<String> {
+    let context = STANDARD.encode([context.associated_data(), made_at.to_string().into_bytes()].concat());
     let parts = [
         "{\"",
         name,

@@ -52,7 +52,7 @@ impl fmt::Display for Ciphertext {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wrapped {
-    /// Where it was made. It's not what is called, and nothing is refused for it: it finds the words of an error.
+    /// Where it was made, which is authenticated. It's not what is called: a server that moved opens what it made before.
     pub(super) key: Key,
     pub(super) ciphertext: Ciphertext,
 }

@@ -31,7 +31,11 @@ CREDVAULT_BAO_ROOT=root-of-this-test
 "$CREDVAULT_BAO_PROGRAM" server -dev -dev-no-store-token "-dev-root-token-id=$CREDVAULT_BAO_ROOT" \
     "-dev-listen-address=127.0.0.1:$openbao_port" >"$openbao_folder/log" 2>&1 &
 openbao_pid=$!
-trap 'kill "$openbao_pid" 2>/dev/null || true; rm -rf "$openbao_folder"' EXIT
+stop_openbao() {
+    kill "$openbao_pid" 2>/dev/null || true
+    rm -rf "$openbao_folder"
+}
+at_exit stop_openbao
 
 bao_as_root() {
     BAO_ADDR=http://127.0.0.1:$openbao_port BAO_TOKEN=$CREDVAULT_BAO_ROOT "$CREDVAULT_BAO_PROGRAM" "$@"

@@ -1,5 +1,6 @@
 //! Master keys under a key of a transit engine: OpenBao's, and a double in front of it that fails as it is told.
 
+pub(crate) mod counterpart;
 mod double;
 mod faults;
 mod keys;
@@ -10,52 +11,14 @@ mod vaults;
 
 use std::process::Command;
 
-use axum::http::{HeaderMap, Method};
 use credvault::provider::{MasterKeyProvider, ProviderContext, ProviderRecord, VaultTransit};
 use credvault::{Error, ErrorKind};
-use serde_json::{Value, json};
-use uuid::Uuid;
 
-use double::variable;
+use counterpart::{administer, as_root, at, key, rotate, spec};
 
-fn context() -> ProviderContext {
-    ProviderContext::new(Uuid::from_u128(1).into(), Uuid::from_u128(2).into())
-}
+use crate::conformance::context;
 
-/// What an administrator does at OpenBao itself, and what it answers.
-fn as_root(method: Method, path: &str, body: &Value) -> Value {
-    let token = variable("CREDVAULT_BAO_ROOT");
-    administer(&variable("CREDVAULT_BAO"), &token, method, path, body)
-}
-
-fn administer(address: &str, token: &str, method: Method, path: &str, body: &Value) -> Value {
-    let mut headers = HeaderMap::new();
-    headers.insert("x-vault-token", token.parse().unwrap());
-    let (status, answer) =
-        double::http(address, &method, &format!("/v1/{path}"), &headers, body.to_string().as_bytes());
-    assert!([200, 204].contains(&status), "{path}: {status} {answer}");
-    if answer.is_empty() { Value::Null } else { serde_json::from_str(&answer).unwrap() }
-}
-
-/// The name of a fresh key of the engine at team/transit.
-fn key() -> String {
-    let key = format!("k-{}", Uuid::new_v4());
-    as_root(Method::POST, &format!("team/transit/keys/{key}"), &json!({}));
-    key
-}
-
-fn rotate(key: &str) {
-    as_root(Method::POST, &format!("team/transit/keys/{key}/rotate"), &json!({}));
-}
-
-/// Where the double takes calls for `key`.
-fn at(key: &str) -> String {
-    format!("http://{}/team/transit/{key}", double::address())
-}
-
-fn spec(key: &str) -> String {
-    format!("vault-transit:{}", at(key))
-}
+crate::conformance::conformance!(crate::vault_transit::counterpart::Key: keys, records, services);
 
 fn provider(key: &str) -> VaultTransit {
     VaultTransit::new(&at(key)).unwrap()

@@ -1,105 +1,17 @@
 //! A vault whose master key a transit engine encrypts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use credvault::ErrorKind;
 use credvault::provider::{KeyBytes, MasterKeyProvider};
-use credvault::{ErrorKind, Vault};
 use serde_json::json;
 
 use super::double::{Answer, actions, answer_with, fails, variable};
-use super::{assert_says, at, context, key, refusal, rotate, spec};
+use super::{assert_says, context, key, refusal, rotate, spec};
 use crate::common::traces::{trace_everything, traced};
-use crate::common::{Dialect, KeyFiles, TestDatabase, read_token, token};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vault_asks_the_engine_once_to_open_and_not_for_its_rows() {
-    let database = TestDatabase::create(Dialect::Sqlite).await;
-    let key = key();
-    let spec = spec(&key);
-    let vault = database.create_vault(&spec).await;
-    let (organization, integration) = database.add_tenant().await;
-    vault.organization(organization).put(integration, &token("t")).await.unwrap();
-    vault.close().await;
-    actions(&key);
-
-    let vault = database.open_vault(&spec).await;
-    for _ in 0..20 {
-        vault.organization(organization).put(integration, &token("u")).await.unwrap();
-        assert_eq!(read_token(&vault.organization(organization), integration).await, "u");
-    }
-    assert_eq!(actions(&key), ["decrypt"]);
-
-    let keys = KeyFiles::new();
-    let error = Vault::open(database.url(), &keys.generate("a.key")).await.unwrap_err();
-    assert_says(&error, ErrorKind::KeyUnavailable, &["vault-transit"]);
-    let other = super::key();
-    let error = Vault::open(database.url(), &super::spec(&other)).await.unwrap_err();
-    assert_says(&error, ErrorKind::KeyUnavailable, &[&at(&key), &at(&other)]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_bytes_from_the_engine_are_found_out_before_a_row_is_touched() {
-    let database = TestDatabase::create(Dialect::Sqlite).await;
-    let key = key();
-    let spec = spec(&key);
-    let vault = database.create_vault(&spec).await;
-    let (organization, integration) = database.add_tenant().await;
-    vault.organization(organization).put(integration, &token("t")).await.unwrap();
-    vault.close().await;
-    let before = database.dump().await;
-
-    answer_with(
-        &key,
-        [Answer::Says(200, json!({"data": {"plaintext": STANDARD.encode([7; 32])}}).to_string())],
-    );
-    let error = Vault::open(database.url(), &spec).await.unwrap_err();
-    assert_says(&error, ErrorKind::KeyMismatch, &[]);
-    assert_eq!(database.dump().await, before);
-    let vault = database.open_vault(&spec).await;
-    assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rewrap_leads_from_a_key_file_to_the_engine_to_its_next_key_and_back_under_a_reader() {
-    let database = TestDatabase::create(Dialect::Sqlite).await;
-    let keys = KeyFiles::new();
-    let [first, second] = [key(), key()].map(|key| spec(&key));
-    let path = [keys.generate("a.key"), first, second, keys.generate("b.key")];
-    let mut vault = database.create_vault(&path[0]).await;
-    let (organization, integration) = database.add_tenant().await;
-    vault.organization(organization).put(integration, &token("t")).await.unwrap();
-
-    // A service that got all the keys first, and is never opened again.
-    let builder =
-        path.iter().try_fold(Vault::builder().url(database.url()), |builder, spec| builder.master_key(spec));
-    let service = builder.unwrap().build().await.unwrap();
-    let (ended, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let reader = tokio::spawn({
-        let (ended, reads) = (Arc::clone(&ended), Arc::clone(&reads));
-        async move {
-            while !ended.load(Ordering::Relaxed) {
-                assert_eq!(read_token(&service.organization(organization), integration).await, "t");
-                reads.fetch_add(1, Ordering::Relaxed);
-                tokio::task::yield_now().await;
-            }
-        }
-    });
-    for [from, to] in path.windows(2).map(|pair| [&pair[0], &pair[1]]) {
-        let before = reads.load(Ordering::Relaxed);
-        vault.rewrap(credvault::provider::from_spec(to).unwrap()).run().await.unwrap();
-        vault.close().await;
-        let error = Vault::open(database.url(), from).await.unwrap_err();
-        assert_says(&error, ErrorKind::KeyUnavailable, &[]);
-        vault = database.open_vault(to).await;
-        assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
-        assert!(reads.load(Ordering::Relaxed) > before || reader.is_finished(), "nothing was read meanwhile");
-    }
-    ended.store(true, Ordering::Relaxed);
-    reader.await.unwrap();
-}
+use crate::common::{Dialect, TestDatabase, read_token, token};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_has_the_newest_version_encrypt_the_same_key_again() {
