@@ -82,6 +82,7 @@
 //! | `aws-kms` | no | master keys under a key of AWS KMS, [`provider::AwsKms`] |
 //! | `azure-kv` | no | master keys under a key of Azure Key Vault or a managed HSM, [`provider::AzureKv`] |
 //! | `vault-transit` | no | master keys under a key of HashiCorp Vault or OpenBao, [`provider::VaultTransit`] |
+//! | `gcp-kms` | no | master keys under a key of Google Cloud KMS, [`provider::GcpKms`] |
 //! | `test-util` | no | the module `test_util` for the tests of services, with `sqlite` |
 //! | `exec` | no | master keys wrapped by a program of yours: `exec:/PATH`, on Unix |
 //!

@@ -16,6 +16,8 @@ mod context;
 mod environment;
 #[cfg(all(unix, feature = "exec"))]
 mod exec;
+#[cfg(feature = "gcp-kms")]
+mod gcp_kms;
 mod guarded_file;
 mod key_file;
 mod passphrase;
@@ -27,6 +29,7 @@ mod recipe;
     feature = "aws-kms",
     feature = "azure-kv",
     feature = "exec",
+    feature = "gcp-kms",
     feature = "pkcs11",
     feature = "vault-transit"
 ))]
@@ -51,6 +54,8 @@ pub use self::context::ProviderContext;
 pub use self::environment::Environment;
 #[cfg(all(unix, feature = "exec"))]
 pub use self::exec::Exec;
+#[cfg(feature = "gcp-kms")]
+pub use self::gcp_kms::GcpKms;
 pub use self::key_file::{KeyFile, MAX_KEY_FILE_BYTES};
 pub use self::passphrase::{MAX_PASSPHRASE_BYTES, Passphrase};
 #[cfg(feature = "pkcs11")]
@@ -219,6 +224,8 @@ impl fmt::Debug for ProviderRecord {
 ///   of Azure Key Vault, or of a managed HSM;
 /// - `vault-transit:https://HOST/MOUNT/KEY`, with the feature `vault-transit`: a key of a transit engine of HashiCorp Vault
 ///   or OpenBao;
+/// - `gcp-kms:projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY`, with the feature `gcp-kms`: a key of Google
+///   Cloud KMS;
 /// - `exec:/PATH`: a program of your own that wraps the key, with the feature `exec`, on Unix: see
 ///   [the providers](crate::manual::providers).
 ///

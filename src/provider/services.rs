@@ -6,10 +6,11 @@ use super::MasterKeyProvider;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a spec begins with, and the feature that has its provider.
-const FEATURES: [(&str, &str); 5] = [
+const FEATURES: [(&str, &str); 6] = [
     ("aws-kms:", "aws-kms"),
     ("azure-kv:", "azure-kv"),
     ("exec:", "exec"),
+    ("gcp-kms:", "gcp-kms"),
     ("pkcs11:", "pkcs11"),
     ("vault-transit:", "vault-transit"),
 ];
@@ -27,6 +28,10 @@ pub(super) fn from_spec(spec: &str) -> Option<Result<Arc<dyn MasterKeyProvider>>
     #[cfg(feature = "azure-kv")]
     if let Some(key) = spec.strip_prefix("azure-kv:") {
         return Some(super::AzureKv::new(key).map(|provider| Arc::new(provider) as _));
+    }
+    #[cfg(feature = "gcp-kms")]
+    if let Some(key) = spec.strip_prefix("gcp-kms:") {
+        return Some(super::GcpKms::new(key).map(|provider| Arc::new(provider) as _));
     }
     #[cfg(all(unix, feature = "exec"))]
     if let Some(path) = spec.strip_prefix("exec:") {

@@ -51,7 +51,7 @@ const STORE_MAY_NAME: [&[&str]; 7] = [
 ];
 
 /// The one place of each dangerous name, as the beginning of a path under `src/`.
-const DOORS: [(&str, &[&str]); 8] = [
+const DOORS: [(&str, &[&str]); 10] = [
     ("aes_gcm", &["crypto/xaes.rs"]),
     ("anyhow", &["bin/"]),
     ("argon2", &["crypto/kdf.rs"]),
@@ -60,8 +60,12 @@ const DOORS: [(&str, &[&str]); 8] = [
     ("azure_security_keyvault_keys", &["provider/azure_kv/"]),
     // It loads a foreign library into the process.
     ("cryptoki", &["provider/pkcs11/"]),
+    // Its messages hold master keys in plaintext.
+    ("google_cloud_kms_v1", &["provider/gcp_kms/"]),
     // What it sends and gets holds master keys and tokens in plaintext.
     ("reqwest", &["provider/vault_transit/server.rs"]),
+    // Its choice of cryptography can be the whole process's.
+    ("rustls", &["provider/azure_kv/", "provider/gcp_kms/", "provider/vault_transit/"]),
     // The vault's builder takes the caller's pool, and tests get one.
     ("sqlx", &["store/", "store.rs", "test_util/database.rs", "vault/", "vault.rs"]),
     ("unsafe", &["crypto/locked.rs"]),
