@@ -47,6 +47,9 @@ pub mod providers {
     #[doc = include_str!("providers/exec.md")]
     pub mod exec {}
 
+    #[doc = include_str!("providers/gcp_kms.md")]
+    pub mod gcp_kms {}
+
     #[doc = include_str!("providers/pkcs11.md")]
     pub mod pkcs11 {}
 
