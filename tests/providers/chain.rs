@@ -24,6 +24,12 @@ mod exec {
     pub(crate) mod counterpart;
     mod program;
 }
+#[allow(dead_code, reason = "what a test asks of the double, the chain does not")]
+mod gcp_kms {
+    pub(crate) mod counterpart;
+    mod double;
+    mod service;
+}
 mod local {
     pub(crate) mod key_file;
     pub(crate) mod passphrase;
@@ -47,10 +53,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use credvault::{IntegrationId, OrganizationId, Outcome, Vault, provider};
 use tokio::process::Command;
 
-use common::{TestDatabase, on_both_stores, read_token, token};
+use common::{Dialect, TestDatabase, on_both_stores, read_token, token};
 use conformance::Counterpart;
 
-on_both_stores!(rows_come_through_a_rewrap_from_each_provider_to_each_other);
+on_both_stores!(rows_come_through_rewraps_from_provider_to_provider);
 
 const ROWS: usize = 200;
 
@@ -69,11 +75,14 @@ async fn link<C: Counterpart + 'static>() -> Link {
 async fn fresh(provider: usize) -> Option<Link> {
     Some(match provider {
         0 => link::<local::key_file::File>().await,
-        1 => link::<aws_kms::counterpart::Key>().await,
-        2 => link::<pkcs11::counterpart::Key>().await,
-        3 => link::<exec::counterpart::Sample>().await,
+        1 => link::<vault_transit::counterpart::Key>().await,
+        2 => link::<aws_kms::counterpart::Key>().await,
+        3 => link::<pkcs11::counterpart::Key>().await,
         4 => link::<local::passphrase::Words>().await,
-        5 => link::<azure_kv::counterpart::InVault>().await,
+        5 => link::<exec::counterpart::Sample>().await,
+        6 => link::<azure_kv::counterpart::InVault>().await,
+        7 => link::<azure_kv::counterpart::InHsm>().await,
+        8 => link::<gcp_kms::counterpart::Key>().await,
         _ => return None,
     })
 }
@@ -134,13 +143,17 @@ async fn rewrap_by_command(database: &TestDatabase, from: &str, to: &str) {
     assert!(output.status.success(), "{from} to {to}: {}", String::from_utf8_lossy(&said));
 }
 
-async fn rows_come_through_a_rewrap_from_each_provider_to_each_other(database: TestDatabase) {
+async fn rows_come_through_rewraps_from_provider_to_provider(database: TestDatabase) {
     let mut providers = 0;
     while fresh(providers).await.is_some() {
         providers += 1;
     }
-    let mut path = Vec::new();
-    walk(0, providers, &mut path);
+    // On one of the stores, for what differs there is not the provider: from each to the next, and back to the first.
+    let mut path: Vec<usize> = (0..providers).chain([0]).collect();
+    if database.dialect() == Dialect::Sqlite {
+        path.clear();
+        walk(0, providers, &mut path);
+    }
     let mut links = Vec::new();
     for provider in path {
         links.push(fresh(provider).await.unwrap());

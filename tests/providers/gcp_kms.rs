@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod conformance;
 mod double;
 #[path = "gcp_kms/mod.rs"]
 mod gcp_kms;

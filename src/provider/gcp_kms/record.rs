@@ -20,7 +20,7 @@ const MAX_CIPHERTEXT_BYTES: usize = 8_192;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wrapped {
-    /// What KMS said that it encrypted with. It's not what is called.
+    /// What KMS said that it encrypted with. It's not what is called, and the number in it is for people: nothing authenticates it.
     pub(super) version: VersionName,
     pub(super) ciphertext: Vec<u8>,
 }

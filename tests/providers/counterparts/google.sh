@@ -8,7 +8,7 @@
 python_with_cryptography # it draws the service account's key
 
 google_files=$(mktemp -d "${TMPDIR:-/tmp}/credvault-google-XXXXXX")
-trap 'rm -rf "$google_files"' EXIT
+at_exit rm -rf "$google_files"
 google_port=$(python3 - "$google_files" <<'PYTHON'
 import json, pathlib, socket, sys
 from cryptography.hazmat.primitives import serialization as form

@@ -83,23 +83,6 @@ async fn a_failure_that_may_be_over_is_asked_again_four_times_at_most() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_that_never_comes_is_not_waited_for_and_asked_for_again() {
-    let key = key();
-    let record = record_of(&key).await;
-    take_calls(&key);
-    answer_with(&key, [Answer::Never]);
-    provider(&key).unlock(&record, &context()).await.unwrap();
-    assert_eq!(take_calls(&key).len(), 2);
-
-    answer_with(&key, vec![Answer::Never; MANY]);
-    let began = Instant::now();
-    let error = refusal(&key, &record, &context()).await;
-    assert_says(&error, ErrorKind::Provider, &["no answer from Google Cloud KMS within 5 s"]);
-    assert!(error.is_retryable() && began.elapsed() < Duration::from_secs(22), "{:?}", began.elapsed());
-    assert_eq!(take_calls(&key).len(), 4);
-}
-
 /// Turns a bit in the bytes of `name`, and leaves the checksum.
 fn turn(message: &mut Value, name: &str) {
     let mut bytes = STANDARD.decode(message[name].as_str().unwrap()).unwrap();

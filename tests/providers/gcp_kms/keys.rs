@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use credvault::ErrorKind;
 use credvault::provider::{KeyBytes, MasterKeyProvider, ProviderRecord};
-use uuid::Uuid;
 
 use super::double::{actions, crc32c, take_calls};
 use super::{assert_says, context, key, provider, record_of, refusal, service};
@@ -29,49 +28,6 @@ async fn a_key_that_was_drawn_here_unlocks_again_by_one_call_each() {
     assert_eq!(drawn.len(), 32);
     provider(&key).create(&context()).await.unwrap();
     assert_ne!(take_calls(&key)[0].body["plaintext"], calls[0].body["plaintext"], "a key was given twice");
-}
-
-#[tokio::test]
-async fn a_record_is_of_one_vault_master_key_and_organization() {
-    let key = key();
-    let other = Uuid::from_u128(9);
-    let mut another_vault = context();
-    another_vault.vault_id = other.into();
-    let mut another_key = context();
-    another_key.master_key_id = other.into();
-    let record = record_of(&key).await;
-    for context in [another_vault, another_key, context().for_organization(Some(other.into()))] {
-        let error = refusal(&key, &record, &context).await;
-        assert_says(&error, ErrorKind::Tampered, &["useToDecrypt", &key, "another vault"]);
-    }
-    let organization = context().for_organization(Some(other.into()));
-    let (_, record) = provider(&key).create(&organization).await.unwrap();
-    provider(&key).unlock(&record, &organization).await.unwrap();
-    assert_says(&refusal(&key, &record, &context()).await, ErrorKind::Tampered, &["organization"]);
-}
-
-#[tokio::test]
-async fn a_record_that_was_cut_or_altered_is_refused() {
-    let key = key();
-    let text = record_of(&key).await.as_str().to_owned();
-    let begins = text.rfind('$').unwrap() + 1;
-    take_calls(&key);
-    let read = |text: String| ProviderRecord::new(text).unwrap();
-    for length in [0, 7, begins - 1, begins] {
-        let error = refusal(&key, &read(text[..length].to_owned()), &context()).await;
-        assert!([ErrorKind::Malformed, ErrorKind::Unsupported].contains(&error.kind()), "{length}: {error}");
-    }
-    assert!(take_calls(&key).is_empty(), "what is no record was sent");
-    // In the version's number, the nonce and what was sealed.
-    for at in [begins + 1, begins + 10, begins + 40, text.len() - 10] {
-        let mut bytes = text.clone().into_bytes();
-        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-        let altered = read(String::from_utf8(bytes).unwrap());
-        assert_says(&refusal(&key, &altered, &context()).await, ErrorKind::Tampered, &["altered"]);
-    }
-    // Four bytes less, which is base64 as before.
-    let cut = read(text[..text.len() - 6].to_owned());
-    assert_eq!(refusal(&key, &cut, &context()).await.kind(), ErrorKind::Tampered);
 }
 
 #[tokio::test]

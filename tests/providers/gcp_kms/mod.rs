@@ -1,6 +1,7 @@
 //! Master keys under a key of Google Cloud KMS: a double that encrypts, decrypts, rotates and fails as Google documents.
 
 mod command;
+pub(crate) mod counterpart;
 mod credentials;
 mod double;
 mod faults;
@@ -11,17 +12,12 @@ mod vaults;
 
 use credvault::provider::{GcpKms, MasterKeyProvider, ProviderContext, ProviderRecord};
 use credvault::{Error, ErrorKind};
-use uuid::Uuid;
 
-fn context() -> ProviderContext {
-    ProviderContext::new(Uuid::from_u128(1).into(), Uuid::from_u128(2).into())
-}
+use counterpart::key;
 
-/// A fresh key's name.
-fn key() -> String {
-    double::started();
-    service::create_key()
-}
+use crate::conformance::context;
+
+crate::conformance::conformance!(crate::gcp_kms::counterpart::Key: keys, records, services);
 
 fn provider(key: &str) -> GcpKms {
     GcpKms::new(key).unwrap()

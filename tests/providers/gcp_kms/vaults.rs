@@ -1,7 +1,6 @@
 //! A vault whose master key KMS encrypts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -12,93 +11,7 @@ use serde_json::json;
 use super::double::{Answer, actions, answer_with, crc32c, fails, take_calls};
 use super::{assert_says, context, key, refusal, service};
 use crate::common::traces::{trace_everything, traced};
-use crate::common::{Dialect, KeyFiles, TestDatabase, read_token, token};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vault_asks_kms_once_to_open_and_not_for_its_rows() {
-    let database = TestDatabase::create(Dialect::Sqlite).await;
-    let key = key();
-    let spec = format!("gcp-kms:{key}");
-    let vault = database.create_vault(&spec).await;
-    let (organization, integration) = database.add_tenant().await;
-    vault.organization(organization).put(integration, &token("t")).await.unwrap();
-    vault.close().await;
-    take_calls(&key);
-
-    let vault = database.open_vault(&spec).await;
-    for _ in 0..20 {
-        vault.organization(organization).put(integration, &token("u")).await.unwrap();
-        assert_eq!(read_token(&vault.organization(organization), integration).await, "u");
-    }
-    assert_eq!(actions(&key), ["decrypt"]);
-
-    let keys = KeyFiles::new();
-    let error = Vault::open(database.url(), &keys.generate("a.key")).await.unwrap_err();
-    assert_says(&error, ErrorKind::KeyUnavailable, &["gcp-kms"]);
-    let other = super::key();
-    let error = Vault::open(database.url(), &format!("gcp-kms:{other}")).await.unwrap_err();
-    assert_says(&error, ErrorKind::KeyUnavailable, &[&key, &other]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_bytes_from_kms_are_found_out_before_a_row_is_touched() {
-    let database = TestDatabase::create(Dialect::Sqlite).await;
-    let key = key();
-    let spec = format!("gcp-kms:{key}");
-    let vault = database.create_vault(&spec).await;
-    let (organization, integration) = database.add_tenant().await;
-    vault.organization(organization).put(integration, &token("t")).await.unwrap();
-    vault.close().await;
-    let before = database.dump().await;
-
-    let body =
-        json!({"plaintext": STANDARD.encode([7; 32]), "plaintextCrc32c": crc32c(&[7; 32]).to_string()});
-    answer_with(&key, [Answer::Says(200, body.to_string())]);
-    let error = Vault::open(database.url(), &spec).await.unwrap_err();
-    assert_says(&error, ErrorKind::KeyMismatch, &[]);
-    assert_eq!(database.dump().await, before);
-    let vault = database.open_vault(&spec).await;
-    assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rewrap_leads_from_a_key_file_to_kms_to_its_next_key_and_back_under_a_reader() {
-    let database = TestDatabase::create(Dialect::Sqlite).await;
-    let keys = KeyFiles::new();
-    let [first, second] = [key(), key()].map(|key| format!("gcp-kms:{key}"));
-    let path = [keys.generate("a.key"), first, second, keys.generate("b.key")];
-    let mut vault = database.create_vault(&path[0]).await;
-    let (organization, integration) = database.add_tenant().await;
-    vault.organization(organization).put(integration, &token("t")).await.unwrap();
-
-    // A service that got all the keys first, and is never opened again.
-    let builder =
-        path.iter().try_fold(Vault::builder().url(database.url()), |builder, spec| builder.master_key(spec));
-    let service = builder.unwrap().build().await.unwrap();
-    let (ended, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let reader = tokio::spawn({
-        let (ended, reads) = (Arc::clone(&ended), Arc::clone(&reads));
-        async move {
-            while !ended.load(Ordering::Relaxed) {
-                assert_eq!(read_token(&service.organization(organization), integration).await, "t");
-                reads.fetch_add(1, Ordering::Relaxed);
-                tokio::task::yield_now().await;
-            }
-        }
-    });
-    for [from, to] in path.windows(2).map(|pair| [&pair[0], &pair[1]]) {
-        let before = reads.load(Ordering::Relaxed);
-        vault.rewrap(credvault::provider::from_spec(to).unwrap()).run().await.unwrap();
-        vault.close().await;
-        let error = Vault::open(database.url(), from).await.unwrap_err();
-        assert_says(&error, ErrorKind::KeyUnavailable, &[]);
-        vault = database.open_vault(to).await;
-        assert_eq!(read_token(&vault.organization(organization), integration).await, "t");
-        assert!(reads.load(Ordering::Relaxed) > before || reader.is_finished(), "nothing was read meanwhile");
-    }
-    ended.store(true, Ordering::Relaxed);
-    reader.await.unwrap();
-}
+use crate::common::{Dialect, TestDatabase, read_token, token};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_rotation_a_refresh_lets_the_version_before_be_destroyed() {
