@@ -25,6 +25,14 @@ mod passphrase;
 mod pkcs11;
 mod recipe;
 #[cfg(any(
+    feature = "aws-kms",
+    feature = "azure-kv",
+    feature = "gcp-kms",
+    feature = "pkcs11",
+    feature = "vault-transit"
+))]
+mod record_form;
+#[cfg(any(
     test,
     feature = "aws-kms",
     feature = "azure-kv",

@@ -74,6 +74,12 @@ mod tests {
         let (made, took, _) = attempts(Duration::ZERO, throttled).await;
         assert_eq!(made, ATTEMPTS);
         assert!((Duration::from_millis(690)..Duration::from_millis(1_410)).contains(&took), "{took:?}");
+        // A fleet that was refused at once doesn't come back at once.
+        let mut others = Vec::new();
+        for _ in 0..8 {
+            others.push(attempts(Duration::ZERO, throttled).await.1);
+        }
+        assert!(others.iter().any(|other| other.abs_diff(took) > Duration::from_millis(10)), "{others:?}");
 
         let (made, took, error) = attempts(Duration::from_secs(60), throttled).await;
         assert_eq!((made, error.to_string().as_str()), (4, "no answer from the service within 5 s"));

@@ -6,9 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::key::KeyArn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::ProviderRecord;
+use crate::provider::record_form::RecordForm;
 
-const ALGORITHM: &str = "aws-kms";
-const VERSION: &str = "v=1";
+const FORM: RecordForm = RecordForm { name: "aws-kms", parts: "arn$ciphertext", service: "AWS KMS" };
 
 /// The most bytes that `Decrypt` takes, by the API's reference; those of a key of 32 bytes are some 200.
 const MAX_CIPHERTEXT_BYTES: usize = 6_144;
@@ -33,11 +33,7 @@ impl Wrapped {
                 format!("AWS KMS gave a ciphertext of {} bytes", self.ciphertext.len()),
             ));
         }
-        ProviderRecord::new(format!(
-            "{ALGORITHM}${VERSION}${}${}",
-            self.key,
-            URL_SAFE_NO_PAD.encode(&self.ciphertext)
-        ))
+        FORM.write([&self.key.to_string(), &URL_SAFE_NO_PAD.encode(&self.ciphertext)])
     }
 
     /// Reads a record, in the one form that [`to_record`](Self::to_record) writes.
@@ -46,28 +42,9 @@ impl Wrapped {
     ///
     /// `Unsupported` for another algorithm or version, `Malformed` for anything else.
     pub(super) fn of_record(record: &ProviderRecord) -> Result<Self> {
-        let malformed = || {
-            Error::new(
-                ErrorKind::Malformed,
-                format!("not `{ALGORITHM}${VERSION}$arn$ciphertext` as a record of AWS KMS is written"),
-            )
-        };
-        let parts: Vec<&str> = record.as_str().splitn(5, '$').collect();
-        let [algorithm, version, key, ciphertext] = parts[..] else {
-            return Err(malformed());
-        };
-        if algorithm != ALGORITHM || version != VERSION {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("only records of {ALGORITHM}, version 1, are opened by AWS KMS"),
-            ));
-        }
-        let key = KeyArn::read(key).ok_or_else(malformed)?;
-        let longest = base64::encoded_len(MAX_CIPHERTEXT_BYTES, false).unwrap_or(usize::MAX);
-        if !(1..=longest).contains(&ciphertext.len()) {
-            return Err(malformed());
-        }
-        Ok(Self { key, ciphertext: URL_SAFE_NO_PAD.decode(ciphertext).map_err(|_| malformed())? })
+        let [key, ciphertext] = FORM.read(record)?;
+        let key = KeyArn::read(key).ok_or_else(|| FORM.malformed())?;
+        Ok(Self { key, ciphertext: FORM.bytes(ciphertext, MAX_CIPHERTEXT_BYTES)? })
     }
 }
 

@@ -9,9 +9,11 @@ use crate::crypto::memory::with_wiped_stack;
 use crate::crypto::subkeys::{MAC_BYTES, MacKey, pae};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::ProviderRecord;
+use crate::provider::record_form::RecordForm;
 
 const PROVIDER: &str = "azure-kv";
-const VERSION: &str = "v=1";
+const FORM: RecordForm =
+    RecordForm { name: PROVIDER, parts: "algorithm$id$wrapped$commitment", service: "Azure Key Vault" };
 
 /// The base64url of what the largest RSA key wraps, 512 bytes.
 const MAX_WRAPPED_CHARS: usize = 683;
@@ -76,13 +78,12 @@ impl Wrapped {
     }
 
     pub(super) fn to_record(&self) -> Result<ProviderRecord> {
-        ProviderRecord::new(format!(
-            "{PROVIDER}${VERSION}${}${}${}${}",
-            self.key.algorithm(),
-            self.key.id(&self.version),
-            URL_SAFE_NO_PAD.encode(&self.ciphertext),
-            URL_SAFE_NO_PAD.encode(self.commitment),
-        ))
+        FORM.write([
+            self.key.algorithm().as_str(),
+            &self.key.id(&self.version),
+            &URL_SAFE_NO_PAD.encode(&self.ciphertext),
+            &URL_SAFE_NO_PAD.encode(self.commitment),
+        ])
     }
 
     /// Reads a record, in the one form that [`to_record`](Self::to_record) writes.
@@ -91,40 +92,23 @@ impl Wrapped {
     ///
     /// `Unsupported` for another provider or version, `Malformed` for anything else.
     pub(super) fn of_record(record: &ProviderRecord) -> Result<Self> {
-        let malformed = || {
-            Error::new(
-                ErrorKind::Malformed,
-                format!(
-                    "not `{PROVIDER}${VERSION}$algorithm$id$wrapped$commitment` as a record of Azure Key Vault is written"
-                ),
-            )
-        };
-        let parts: Vec<&str> = record.as_str().splitn(7, '$').collect();
-        let [provider, record_version, algorithm, id, ciphertext, commitment] = parts[..] else {
-            return Err(malformed());
-        };
-        if provider != PROVIDER || record_version != VERSION {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("only records of {PROVIDER}, version 1, are opened by Azure Key Vault"),
-            ));
-        }
-        let (key, version) = Key::of_id(id).ok_or_else(malformed)?;
+        let [algorithm, id, ciphertext, commitment] = FORM.read(record)?;
+        let (key, version) = Key::of_id(id).ok_or_else(|| FORM.malformed())?;
         // An id has one text, in which the host is in lower case.
         if key.id(&version) != id
             || key.algorithm().as_str() != algorithm
             || ciphertext.len() > MAX_WRAPPED_CHARS
         {
-            return Err(malformed());
+            return Err(FORM.malformed());
         }
-        let ciphertext = URL_SAFE_NO_PAD.decode(ciphertext).map_err(|_| malformed())?;
+        let ciphertext = URL_SAFE_NO_PAD.decode(ciphertext).map_err(|_| FORM.malformed())?;
         if !key.algorithm().makes(ciphertext.len()) {
-            return Err(malformed());
+            return Err(FORM.malformed());
         }
         let mut bytes = [0; MAC_BYTES];
         match URL_SAFE_NO_PAD.decode_slice(commitment, &mut bytes) {
             Ok(MAC_BYTES) => Ok(Self { key, version, ciphertext, commitment: bytes }),
-            _ => Err(malformed()),
+            _ => Err(FORM.malformed()),
         }
     }
 }

@@ -6,9 +6,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::name::VersionName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::ProviderRecord;
+use crate::provider::record_form::RecordForm;
 
-const ALGORITHM: &str = "gcp-kms";
-const VERSION: &str = "v=1";
+const FORM: RecordForm =
+    RecordForm { name: "gcp-kms", parts: "name$ciphertext", service: "Google Cloud KMS" };
 
 /// The most bytes of a ciphertext: that of a key of 32 bytes has some hundred, and more under a key of an external manager.
 const MAX_CIPHERTEXT_BYTES: usize = 8_192;
@@ -33,11 +34,7 @@ impl Wrapped {
                 format!("Google Cloud KMS gave a ciphertext of {} bytes", self.ciphertext.len()),
             ));
         }
-        ProviderRecord::new(format!(
-            "{ALGORITHM}${VERSION}${}${}",
-            self.version,
-            URL_SAFE_NO_PAD.encode(&self.ciphertext)
-        ))
+        FORM.write([&self.version.to_string(), &URL_SAFE_NO_PAD.encode(&self.ciphertext)])
     }
 
     /// Reads a record, in the one form that [`to_record`](Self::to_record) writes.
@@ -46,30 +43,9 @@ impl Wrapped {
     ///
     /// `Unsupported` for another algorithm or version, `Malformed` for anything else.
     pub(super) fn of_record(record: &ProviderRecord) -> Result<Self> {
-        let malformed = || {
-            Error::new(
-                ErrorKind::Malformed,
-                format!(
-                    "not `{ALGORITHM}${VERSION}$name$ciphertext` as a record of Google Cloud KMS is written"
-                ),
-            )
-        };
-        let parts: Vec<&str> = record.as_str().splitn(5, '$').collect();
-        let [algorithm, version, name, ciphertext] = parts[..] else {
-            return Err(malformed());
-        };
-        if algorithm != ALGORITHM || version != VERSION {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("only records of {ALGORITHM}, version 1, are opened by Google Cloud KMS"),
-            ));
-        }
-        let version = VersionName::read(name).ok_or_else(malformed)?;
-        let longest = base64::encoded_len(MAX_CIPHERTEXT_BYTES, false).unwrap_or(usize::MAX);
-        if !(1..=longest).contains(&ciphertext.len()) {
-            return Err(malformed());
-        }
-        Ok(Self { version, ciphertext: URL_SAFE_NO_PAD.decode(ciphertext).map_err(|_| malformed())? })
+        let [name, ciphertext] = FORM.read(record)?;
+        let version = VersionName::read(name).ok_or_else(|| FORM.malformed())?;
+        Ok(Self { version, ciphertext: FORM.bytes(ciphertext, MAX_CIPHERTEXT_BYTES)? })
     }
 }
 

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::provider::record_form::RecordForm;
 use crate::provider::{KEY_BYTES, ProviderRecord};
 
 /// The initialization vector, in bytes: what NIST SP 800-38D, section 5.2.1.1, recommends.
@@ -15,8 +16,8 @@ const TAG_BYTES: usize = 16;
 /// The key, encrypted, and the tag behind it.
 pub(super) const CIPHERTEXT_BYTES: usize = KEY_BYTES + TAG_BYTES;
 
-const ALGORITHM: &str = "pkcs11-aes-gcm";
-const VERSION: &str = "v=1";
+const FORM: RecordForm =
+    RecordForm { name: "pkcs11-aes-gcm", parts: "iv$ciphertext", service: "a PKCS#11 token" };
 
 /// A master key as a token's key encrypted it:
 ///
@@ -33,12 +34,7 @@ pub(super) struct Sealed {
 
 impl Sealed {
     pub(super) fn to_record(&self) -> Result<ProviderRecord> {
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        ProviderRecord::new(format!(
-            "{ALGORITHM}${VERSION}${}${}",
-            encode(&self.iv),
-            encode(&self.ciphertext)
-        ))
+        FORM.write([&URL_SAFE_NO_PAD.encode(self.iv), &URL_SAFE_NO_PAD.encode(self.ciphertext)])
     }
 
     /// Reads a record, in the one form that [`to_record`](Self::to_record) writes.
@@ -47,25 +43,10 @@ impl Sealed {
     ///
     /// `Unsupported` for another algorithm or version, `Malformed` for anything else.
     pub(super) fn of_record(record: &ProviderRecord) -> Result<Self> {
-        let malformed = || {
-            Error::new(
-                ErrorKind::Malformed,
-                format!("not `{ALGORITHM}${VERSION}$iv$ciphertext` as a PKCS#11 token's record is written"),
-            )
-        };
-        let parts: Vec<&str> = record.as_str().split('$').collect();
-        let [algorithm, version, iv, ciphertext] = parts[..] else {
-            return Err(malformed());
-        };
-        if algorithm != ALGORITHM || version != VERSION {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("only records of {ALGORITHM}, version 1, are opened by a PKCS#11 token"),
-            ));
-        }
+        let [iv, ciphertext] = FORM.read(record)?;
         Ok(Self {
-            iv: decoded(iv).ok_or_else(malformed)?,
-            ciphertext: decoded(ciphertext).ok_or_else(malformed)?,
+            iv: decoded(iv).ok_or_else(|| FORM.malformed())?,
+            ciphertext: decoded(ciphertext).ok_or_else(|| FORM.malformed())?,
         })
     }
 }
@@ -81,6 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn read(text: &str) -> Result<Sealed> {
         Sealed::of_record(&ProviderRecord::new(text.to_owned()).unwrap())

@@ -6,11 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::key::Key;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::provider::ProviderRecord;
+use crate::provider::record_form::RecordForm;
 
-const ALGORITHM: &str = "vault-transit";
-const VERSION: &str = "v=1";
+const FORM: RecordForm =
+    RecordForm { name: "vault-transit", parts: "key$ciphertext", service: "a transit engine" };
 
 /// The most bytes of a ciphertext: those of a key of 32 bytes are 60, with the nonce and the tag, or a few more.
 const MAX_CIPHERTEXT_BYTES: usize = 1_024;
@@ -59,7 +60,7 @@ pub(super) struct Wrapped {
 
 impl Wrapped {
     pub(super) fn to_record(&self) -> Result<ProviderRecord> {
-        ProviderRecord::new(format!("{ALGORITHM}${VERSION}${}${}", self.key, self.ciphertext))
+        FORM.write([&self.key.to_string(), &self.ciphertext.to_string()])
     }
 
     /// Reads a record, in the one form that [`to_record`](Self::to_record) writes.
@@ -68,27 +69,10 @@ impl Wrapped {
     ///
     /// `Unsupported` for another algorithm or version, `Malformed` for anything else.
     pub(super) fn of_record(record: &ProviderRecord) -> Result<Self> {
-        let malformed = || {
-            Error::new(
-                ErrorKind::Malformed,
-                format!(
-                    "not `{ALGORITHM}${VERSION}$key$ciphertext` as a record of a transit engine is written"
-                ),
-            )
-        };
-        let parts: Vec<&str> = record.as_str().splitn(5, '$').collect();
-        let [algorithm, version, key, ciphertext] = parts[..] else {
-            return Err(malformed());
-        };
-        if algorithm != ALGORITHM || version != VERSION {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("only records of {ALGORITHM}, version 1, are opened by a transit engine"),
-            ));
-        }
+        let [key, ciphertext] = FORM.read(record)?;
         match (Key::parse(key), Ciphertext::parse(ciphertext)) {
             (Some(key), Some(ciphertext)) => Ok(Self { key, ciphertext }),
-            _ => Err(malformed()),
+            _ => Err(FORM.malformed()),
         }
     }
 }
@@ -98,6 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     const KEY: &str = "https://bao.example:8200/transit/credvault";
 
