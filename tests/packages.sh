@@ -52,3 +52,50 @@ python_with_cryptography() {
         python3 -c 'import cryptography' || fail "$(command -v python3) doesn't see the package cryptography"
     fi
 }
+
+# The newest folder with both initdb and postgres, wherever the usual packages put one.
+postgres_bin() {
+    local found folder
+    if found=$(command -v initdb); then
+        # Debian's folder is not in PATH; a link in PATH leads to it.
+        found=$(dirname "$(readlink -f "$found")")
+        if [ -x "$found/postgres" ]; then
+            echo "$found"
+            return
+        fi
+    fi
+    for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin \
+        /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin | sort -rV); do
+        if [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ]; then
+            echo "$folder"
+            return
+        fi
+    done
+    return 1
+}
+
+# Debian's package starts a cluster on port 5432: not on a machine that only wanted to test.
+install_postgres() {
+    local no_cluster=/etc/postgresql-common/createcluster.d/credvault-tests.conf installed=0
+    install "PostgreSQL's server" postgresql-common
+    as_root mkdir -p "$(dirname "$no_cluster")"
+    echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
+    (install "PostgreSQL's server" postgresql) || installed=$?
+    as_root rm -f "$no_cluster"
+    return "$installed"
+}
+
+# PostgreSQL's programs in PATH. The tests start their own servers: no setting of the caller's may lead them to another one.
+with_postgres() {
+    local name postgres
+    postgres_bin >/dev/null || install_postgres
+    postgres=$(postgres_bin) ||
+        fail "PostgreSQL's server is installed, but initdb and postgres are in no known folder: put theirs into PATH"
+    export PATH="$postgres:$PATH"
+    for name in $(compgen -e); do
+        case $name in
+        CREDVAULT_ENDURANCE_SECONDS | CREDVAULT_LONG_TESTS) ;; # how long, not where
+        CREDVAULT_* | DATABASE_URL | PG*) unset "$name" ;;
+        esac
+    done
+}

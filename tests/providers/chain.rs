@@ -171,6 +171,7 @@ async fn rows_come_through_rewraps_from_provider_to_provider(database: TestDatab
     let (is_over, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let reader = tokio::spawn({
         let (rows, is_over, rounds) = (Arc::clone(&rows), Arc::clone(&is_over), Arc::clone(&rounds));
+        let service = service.clone();
         async move {
             while !is_over.load(Ordering::Relaxed) {
                 rows.assert_intact(&service).await;
@@ -188,13 +189,16 @@ async fn rows_come_through_rewraps_from_provider_to_provider(database: TestDatab
         } else {
             let vault = database.open_vault(from).await;
             let report = vault.rewrap(provider::from_spec(to).unwrap()).run().await.unwrap();
-            assert_eq!((report.outcome, report.rewrapped), (Outcome::Complete, 1), "{from} to {to}");
+            // The one of the rows, and one of each step before.
+            let data_keys = step as u64 + 1;
+            assert_eq!((report.outcome, report.rewrapped), (Outcome::Complete, data_keys), "{from} to {to}");
             vault.close().await;
         }
         let error = Vault::open(database.url(), from).await.map(|_| ()).unwrap_err();
         assert!(!error.is_retryable(), "{from}: {error}");
         let vault = database.open_vault(to).await;
         rows.assert_intact(&vault).await;
+        conformance::keys::assert_follows(&database, &vault, &service).await;
         vault.close().await;
         assert!(!reader.is_finished(), "the reader ended");
     }

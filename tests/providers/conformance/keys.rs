@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use credvault::provider::{self, ProviderRecord};
 use credvault::test_util::FaultyProvider;
-use credvault::{ErrorKind, Outcome};
+use credvault::{ErrorKind, Outcome, Vault};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ macro_rules! claims {
                 a_vault_opens_with_the_key_that_it_was_made_with,
                 a_vault_is_refused_another_key_and_left_as_it_is,
                 a_wrong_key_is_found_out_before_a_row_is_touched,
+                a_key_is_of_its_vault_only,
                 the_key_is_asked_for_once_however_many_read_at_once,
                 a_rewrap_leads_here_and_on_and_back_to_a_file_under_a_reader;
             alone: no_secret_is_in_an_error_a_debug_or_a_trace;
@@ -114,7 +115,7 @@ pub(crate) async fn a_rewrap_leads_here_and_on_and_back_to_a_file_under_a_reader
     let service = open(&database, path.clone()).await.unwrap();
     let (is_over, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let reader = tokio::spawn({
-        let (is_over, reads) = (Arc::clone(&is_over), Arc::clone(&reads));
+        let (service, is_over, reads) = (service.clone(), Arc::clone(&is_over), Arc::clone(&reads));
         async move {
             let organization = service.organization(organization);
             while !is_over.load(Ordering::Relaxed) {
@@ -130,18 +131,46 @@ pub(crate) async fn a_rewrap_leads_here_and_on_and_back_to_a_file_under_a_reader
     for [from, to] in path.windows(2).map(|pair| [&pair[0], &pair[1]]) {
         let before = reads.load(Ordering::Relaxed);
         let report = vault.rewrap(to.clone()).run().await.unwrap();
-        assert_eq!((report.outcome, report.rewrapped), (Outcome::Complete, 1));
+        assert_eq!(report.outcome, Outcome::Complete);
         vault.close().await;
         let error = open(&database, [from.clone()]).await.unwrap_err();
         assert!([ErrorKind::KeyUnavailable, C::ANOTHER_KEY].contains(&error.kind()), "{error}");
         vault = open(&database, [to.clone()]).await.unwrap();
         assert_eq!(read_token(&vault.organization(organization), integration).await, "there");
+        assert_follows(&database, &vault, &service).await;
         while reads.load(Ordering::Relaxed) == before && !reader.is_finished() {
             tokio::task::yield_now().await;
         }
     }
     is_over.store(true, Ordering::Relaxed);
     reader.await.unwrap();
+}
+
+/// Has `service`, which has run since before, unwrap a data key that it never had.
+pub(crate) async fn assert_follows(database: &TestDatabase, vault: &Vault, service: &Vault) {
+    let (organization, integration) = database.add_tenant().await;
+    vault.keys().create(organization).await.unwrap();
+    vault.organization(organization).put(integration, &token("new")).await.unwrap();
+    assert_eq!(read_token(&service.organization(organization), integration).await, "new");
+}
+
+pub(crate) async fn a_key_is_of_its_vault_only<C: Counterpart>(database: TestDatabase) {
+    let key = C::fresh().await;
+    let (vault, organization, integration) = vault_with_a_row(&database, key.provider()).await;
+    let id = vault.id();
+    vault.close().await;
+    database.execute(&format!("UPDATE vault_identity SET vault_id = '{}'", Uuid::from_u128(7))).await;
+    let changed = database.dump().await;
+    let error = open(&database, [key.provider()]).await.unwrap_err();
+    assert!(
+        [ErrorKind::KeyMismatch, ErrorKind::Tampered, ErrorKind::Malformed].contains(&error.kind()),
+        "{error}"
+    );
+    assert!(!error.is_retryable(), "{error}");
+    assert_eq!(database.dump().await, changed);
+    database.execute(&format!("UPDATE vault_identity SET vault_id = '{id}'")).await;
+    let vault = open(&database, [key.provider()]).await.unwrap();
+    assert_eq!(read_token(&vault.organization(organization), integration).await, "there");
 }
 
 pub(crate) async fn no_secret_is_in_an_error_a_debug_or_a_trace<C: Counterpart>() {

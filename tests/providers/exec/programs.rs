@@ -1,5 +1,6 @@
 //! Programs that misbehave.
 
+use std::fs;
 use std::time::Duration;
 
 use credvault::ErrorKind;
@@ -34,17 +35,22 @@ async fn what_a_program_says_went_wrong_is_said_in_its_words() {
 
 #[tokio::test]
 async fn a_program_that_hangs_is_killed_with_what_it_started() {
-    let program = Program::new("sleep 601");
+    let program = Program::new("sleep 601 & echo $! >>\"$folder/children\"; wait");
     let provider = provider::from_spec(&program.spec()).unwrap();
     let record = ProviderRecord::new("record".to_owned()).unwrap();
     // It is asked again after 5 s.
     let context = context();
-    let asked = tokio::time::timeout(Duration::from_secs(6), provider.unlock(&record, &context));
+    let asked = tokio::time::timeout(Duration::from_secs(8), provider.unlock(&record, &context));
     asked.await.map(|_| ()).unwrap_err();
     assert_eq!(program.runs(), 2);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let left = std::process::Command::new("pgrep").args(["-f", "^sleep 601$"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    let children = fs::read_to_string(program.folder().join("children")).unwrap();
+    assert_eq!(children.lines().count(), 2);
+    for child in children.lines() {
+        // One that has ended and wasn't waited for yet has an empty one.
+        let command = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        assert_eq!(String::from_utf8_lossy(&command), "");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use credvault::ErrorKind;
 use credvault::provider::{self, MasterKeyProvider};
 
-use super::key_file::another_of_its_id;
+use super::key_file::{another_of_its_id, secrets};
 use crate::common::KeyFiles;
 use crate::conformance::Counterpart;
 
@@ -55,6 +55,6 @@ impl Counterpart for Variable {
     fn secrets(&self) -> Vec<Vec<u8>> {
         let keys = KeyFiles::new();
         keys.write("same.key", &env::var(name(self.0)).unwrap());
-        vec![keys.key("same.key").key.to_vec()]
+        secrets(&keys.key("same.key"))
     }
 }

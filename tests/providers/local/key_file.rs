@@ -18,6 +18,13 @@ pub(super) fn another_of_its_id(key: MasterKeyParts) -> MasterKeyParts {
     MasterKeyParts { key: key.key.map(|byte| byte ^ 1), ..key }
 }
 
+/// The key, and what its line shows of it: the characters behind those of the id.
+pub(super) fn secrets(key: &MasterKeyParts) -> Vec<Vec<u8>> {
+    let line = key.line();
+    let of_the_key = "cvmk1_".len() + 22;
+    vec![key.key.to_vec(), line.trim().as_bytes()[of_the_key..].to_vec()]
+}
+
 impl Counterpart for File {
     const KIND: &'static str = "key-file";
     const ANOTHER_KEY: ErrorKind = ErrorKind::KeyUnavailable;
@@ -38,6 +45,6 @@ impl Counterpart for File {
     }
 
     fn secrets(&self) -> Vec<Vec<u8>> {
-        vec![self.0.key(NAME).key.to_vec()]
+        secrets(&self.0.key(NAME))
     }
 }
