@@ -1,7 +1,9 @@
 //! Who asks: what a service has been given to sign in with, by the variables of Azure's own tools.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
+use azure_core::cloud::CustomConfiguration;
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, RetryOptions, Transport};
 use azure_identity::{
@@ -36,9 +38,10 @@ enum Choice {
 
 impl Choice {
     /// By the variables that are set; an empty one is not.
-    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    fn of(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let both = |because: &str| match (set(TENANT), set(CLIENT)) {
+        let text = |name: &str| set(name).map(|value| text(name, value)).transpose();
+        let both = |because: &str| match (text(TENANT)?, text(CLIENT)?) {
             (Some(tenant), Some(client)) => Ok((tenant, client)),
             _ => Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -64,8 +67,15 @@ impl Choice {
             let (tenant, client) = both(TOKEN_FILE)?;
             return Ok(Self::Workload { tenant, client });
         }
-        Ok(Self::Managed { client: set(CLIENT) })
+        Ok(Self::Managed { client: text(CLIENT)? })
     }
+}
+
+/// The value of the variable `name`, if it is text.
+fn text(name: &str, value: OsString) -> Result<String> {
+    let no_text =
+        |_| Error::new(ErrorKind::InvalidInput, format!("{name} is set, and no text: it isn't UTF-8"));
+    value.into_string().map_err(no_text)
 }
 
 /// What signs in, by the environment. Reads files, which blocks; nothing is asked yet.
@@ -76,9 +86,9 @@ impl Choice {
 /// read.
 pub(super) fn of_environment() -> Result<Arc<dyn TokenCredential>> {
     let unusable = |what: &'static str| move |_| Error::new(ErrorKind::InvalidInput, what);
-    Ok(match Choice::of(|name| std::env::var(name).ok())? {
+    Ok(match Choice::of(|name| std::env::var_os(name))? {
         Choice::ClientSecret { tenant, client } => {
-            let secret = Secret::new(std::env::var(SECRET).unwrap_or_default());
+            let secret = Secret::new(text(SECRET, std::env::var_os(SECRET).unwrap_or_default())?);
             let options = ClientSecretCredentialOptions { client_options: entra()? };
             ClientSecretCredential::new(&tenant, client, secret, Some(options)).map_err(unusable(
                 "AZURE_TENANT_ID, or AZURE_AUTHORITY_HOST, is none of Azure's: a tenant is a UUID or a domain, the authority \
@@ -117,8 +127,15 @@ pub(super) fn of_environment() -> Result<Arc<dyn TokenCredential>> {
 }
 
 fn entra() -> Result<ClientOptions> {
-    let authority = std::env::var(AUTHORITY).unwrap_or_else(|_| PUBLIC_AUTHORITY.to_owned());
-    Ok(options(Https::new(Peer::Entra, &authority)?))
+    let authority = match std::env::var_os(AUTHORITY) {
+        Some(authority) if !authority.is_empty() => text(AUTHORITY, authority)?,
+        _ => PUBLIC_AUTHORITY.to_owned(),
+    };
+    let transport = Https::new(Peer::Entra, &authority)?;
+    // Else the SDK reads the variable itself, and takes an empty one for a URL.
+    let mut cloud = CustomConfiguration::default();
+    cloud.authority_host = authority;
+    Ok(ClientOptions { cloud: Some(Arc::new(cloud.into())), ..options(transport) })
 }
 
 /// With the transport, and without the SDK's own retries, which would multiply with the provider's.
@@ -135,7 +152,7 @@ mod tests {
     use super::*;
 
     fn choice(set: &[(&str, &str)]) -> Result<Choice> {
-        Choice::of(|name| set.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned()))
+        Choice::of(|name| set.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).into()))
     }
 
     #[test]
@@ -176,5 +193,27 @@ mod tests {
         }
         let error = choice(&[(TENANT, "t"), (CLIENT, "c"), (CERTIFICATE, "/c")]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_set_and_is_no_text_is_refused_and_not_passed_over() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let no_text = || OsString::from_vec(b"hunter2\xff".to_vec());
+        let set = |broken: &'static str| {
+            Choice::of(move |name| match name {
+                _ if name == broken => Some(no_text()),
+                TENANT | CLIENT => Some("given".into()),
+                _ => None,
+            })
+        };
+        assert!(
+            matches!(set(SECRET), Ok(Choice::ClientSecret { .. })),
+            "it falls through to another identity"
+        );
+        for error in [text(SECRET, no_text()).unwrap_err(), set(CLIENT).unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("UTF-8") && !error.to_string().contains("hunter2"), "{error}");
+        }
     }
 }

@@ -40,7 +40,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// whatever the record says.
 ///
 /// Neither algorithm authenticates the [context](ProviderContext::associated_data) beside the key: a commitment in the record
-/// does, keyed by the master key.
+/// does, keyed by the master key. It doesn't keep out who both writes the database and has an RSA key's public half: they can
+/// plant a master key, as the [manual](crate::manual::providers::azure_kv#what-is-bound-and-what-is-not) says.
 ///
 /// Who asks is said by the variables of Azure's own tools, in this order: a service principal (`AZURE_CLIENT_SECRET`, with
 /// `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`), a workload identity (`AZURE_FEDERATED_TOKEN_FILE`, with the same two), and else
@@ -77,8 +78,9 @@ impl AzureKv {
         value: &[u8],
     ) -> Result<(Version, Zeroizing<Vec<u8>>)> {
         let (body, version) = (self.body(value), version.map(|version| version.as_str().to_owned()));
-        let answer = service::asked("Azure Key Vault", || async {
-            let client = self.client.get_or_try_init(|| self.client()).await?;
+        let named = |error: Error| error.within(self.call(action));
+        let answer = service::asked(&format!("Azure Key Vault ({})", self.call(action)), || async {
+            let client = self.client.get_or_try_init(|| self.client()).await.map_err(named)?;
             let (name, body) = (self.key.name(), body.clone().into());
             let answer = match action {
                 Action::WrapKey => {
@@ -91,10 +93,15 @@ impl AzureKv {
                 }
             };
             let answer = answer.and_then(|answer| answer.into_model());
-            answer.map_err(|error| failure::explained(action, &self.key, &error))
+            answer.map_err(|error| named(failure::explained(action, &self.key, &error)))
         })
         .await?;
-        self.answered(action, version.as_deref(), answer)
+        self.answered(version.as_deref(), answer).map_err(named)
+    }
+
+    /// What an error calls a call.
+    fn call(&self, action: Action) -> String {
+        format!("{action} on {}", self.key)
     }
 
     /// `{"alg":"…","value":"base64url"}`, written here so that it is wiped.
@@ -125,7 +132,6 @@ impl AzureKv {
     /// What an answer gives, if it is of the key, and the version, that was asked.
     fn answered(
         &self,
-        action: Action,
         asked: Option<&str>,
         mut answer: KeyOperationResult,
     ) -> Result<(Version, Zeroizing<Vec<u8>>)> {
@@ -134,16 +140,13 @@ impl AzureKv {
         else {
             return Err(Error::new(
                 ErrorKind::Provider,
-                format!(
-                    "{action} on {}: Azure Key Vault gave an answer without what was asked for",
-                    self.key
-                ),
+                "Azure Key Vault gave an answer without what was asked for",
             ));
         };
         if !key.is(&self.key) || asked.is_some_and(|asked| asked != version.as_str()) {
             return Err(Error::new(
                 ErrorKind::Provider,
-                format!("{action} on {}: Azure Key Vault answered for {}", self.key, key.id(&version)),
+                format!("Azure Key Vault answered for {}", key.id(&version)),
             ));
         }
         Ok((version, result))
@@ -151,8 +154,9 @@ impl AzureKv {
 
     async fn wrapped(&self, key: &KeyBytes, context: &ProviderContext) -> Result<ProviderRecord> {
         let (version, ciphertext) = self.ask(Action::WrapKey, self.version.as_ref(), key.expose()).await?;
-        Wrapped::new(self.key.clone(), version, ciphertext.to_vec(), key, &context.associated_data())?
-            .to_record()
+        Wrapped::new(self.key.clone(), version, ciphertext.to_vec(), key, &context.associated_data())
+            .and_then(|wrapped| wrapped.to_record())
+            .map_err(|error| error.within(self.call(Action::WrapKey)))
     }
 
     async fn unwrapped(&self, record: &ProviderRecord, context: &ProviderContext) -> Result<KeyBytes> {
@@ -164,7 +168,8 @@ impl AzureKv {
             ));
         }
         let (_, plaintext) = self.ask(Action::UnwrapKey, Some(&wrapped.version), &wrapped.ciphertext).await?;
-        let tampered = |what: &str| Error::new(ErrorKind::Tampered, what);
+        let tampered =
+            |what: &str| Error::new(ErrorKind::Tampered, what).within(self.call(Action::UnwrapKey));
         let key = KeyBytes::copy_of(&plaintext).map_err(|_| tampered("what is wrapped is no master key"))?;
         if !wrapped.is_of(&key, &context.associated_data()) {
             return Err(tampered(

@@ -61,6 +61,8 @@ impl fmt::Display for Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) peer: Peer,
+    /// Where the proxy is that it was asked through, if there is one.
+    pub(super) proxy: Option<String>,
     pub(super) fault: Fault,
 }
 
@@ -91,6 +93,8 @@ impl StdError for Failure {}
 /// Requests to one host.
 pub(super) struct Https {
     peer: Peer,
+    /// `HOST:PORT`, without the name and password that the variable may have.
+    proxy: Option<String>,
     channel: Channel,
 }
 
@@ -115,10 +119,11 @@ impl Https {
         let schemes = HttpsConnectorBuilder::new().with_tls_config(tls()?);
         if peer == Peer::ManagedIdentity {
             let https = schemes.https_or_http().enable_http1().wrap_connector(connector);
-            return Ok(Self { peer, channel: Channel::Direct(builder.build(https)) });
+            return Ok(Self { peer, proxy: None, channel: Channel::Direct(builder.build(https)) });
         }
         let schemes = schemes.https_only().enable_http1();
         let proxy = url.parse().ok().and_then(|url| Matcher::from_env().intercept(&url));
+        let place = proxy.as_ref().map(|proxy| place(proxy.uri()));
         let channel = match proxy {
             None => Channel::Direct(builder.build(schemes.wrap_connector(connector))),
             Some(proxy) if proxy.uri().scheme() == Some(&Scheme::HTTP) => {
@@ -135,7 +140,7 @@ impl Https {
                 ));
             }
         };
-        Ok(Self { peer, channel })
+        Ok(Self { peer, proxy: place, channel })
     }
 
     async fn exchange(&self, request: &Request) -> std::result::Result<AsyncRawResponse, Fault> {
@@ -202,6 +207,12 @@ impl Https {
     }
 }
 
+/// `HOST:PORT` of a proxy.
+fn place(proxy: &Uri) -> String {
+    let host = proxy.host().unwrap_or_default();
+    format!("{host}:{}", proxy.port_u16().unwrap_or(80))
+}
+
 /// The cause of an error; an I/O error keeps its own in another place.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -245,7 +256,7 @@ impl HttpClient for Https {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         self.exchange(request).await.map_err(|fault| {
             // Of this kind the SDK asks nothing again: the provider does.
-            let failure = Failure { peer: self.peer, fault };
+            let failure = Failure { peer: self.peer, proxy: self.proxy.clone(), fault };
             azure_core::Error::new(azure_core::error::ErrorKind::Other, failure)
         })
     }
