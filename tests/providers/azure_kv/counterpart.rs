@@ -44,12 +44,17 @@ impl Key {
         double::keys("newest", &json!({"key": self.0}))["version"].as_str().unwrap().to_owned()
     }
 
-    pub(super) fn enable(&self, version: &str, enabled: bool) {
-        double::keys("enable", &json!({"key": self.0, "version": version, "enabled": enabled}));
+    pub(super) fn disable(&self, version: &str) {
+        double::keys("enable", &json!({"key": self.0, "version": version, "enabled": false}));
     }
 
     pub(super) fn url(&self) -> String {
         format!("https://{}", self.0)
+    }
+
+    /// The vault's host, whose connections the double counts, too.
+    pub(super) fn host(&self) -> &str {
+        self.0.split_once('/').unwrap().0
     }
 
     pub(super) fn spec(&self) -> String {

@@ -39,7 +39,7 @@ pub(super) const IDENTITY_HEADER: &str = "hunter2-of-the-identity-header";
 /// A request as it came: of a key, or of a tenant or managed identity for a token.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
-    /// `challenge`, `wrapkey`, `unwrapkey` or `token`.
+    /// `challenge`, `wrapkey`, `unwrapkey` or `token`; of a host, `connect`.
     pub(super) action: String,
     pub(super) version: String,
     pub(super) fields: BTreeMap<String, String>,
@@ -108,8 +108,10 @@ async fn proxy(listener: TcpListener, azure: SocketAddr, trusted: TlsAcceptor, u
             }
             let head = String::from_utf8(head).ok()?;
             let host = head.strip_prefix("CONNECT ")?.split_once(":443 HTTP/1.1\r\n")?.0.to_owned();
-            if host.starts_with("walled-") {
-                stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await.ok()?;
+            let call = Call { action: "connect".to_owned(), version: String::new(), fields: BTreeMap::new() };
+            if let Some(Answer::Says(status, _)) = double().next(&host, call) {
+                let refusal = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(refusal.as_bytes()).await.ok()?;
                 return None;
             }
             stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
@@ -134,7 +136,8 @@ pub(super) fn fails(status: u16, code: &str, inner: Option<&str>) -> Answer {
     Answer::Says(status, json!({"error": error}).to_string())
 }
 
-/// From here on, calls for `key` get these answers, one each, challenges aside, and after them what the key does.
+/// From here on, calls for `key` get these answers, one each, challenges aside, and after them what the key does. For a host
+/// they are what the proxy answers.
 pub(super) fn answer_with(key: &str, answers: impl IntoIterator<Item = Answer>) {
     double().answer_with(key, answers);
 }
@@ -303,10 +306,17 @@ pub(super) fn keys(action: &str, arguments: &Value) -> Value {
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
-/// App Service's managed identity on a port of its own, which gives one token of that status, and its request.
-pub(super) fn managed_identity(status: u16) -> (String, thread::JoinHandle<HashMap<String, String>>) {
+/// App Service's managed identity on a port of its own, which answers with these statuses, one each, and what it was asked.
+pub(super) fn managed_identity<const N: usize>(
+    statuses: [u16; N],
+) -> (String, thread::JoinHandle<[HashMap<String, String>; N]>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let asked = thread::spawn(move || statuses.map(|status| give_token(&listener, status)));
+    (format!("http://{address}/msi/token"), asked)
+}
+
+fn give_token(listener: &TcpListener, status: u16) -> HashMap<String, String> {
     let body = if status == 200 {
         json!({
             "access_token": ACCESS_TOKEN, "expires_on": "4102444800", "resource": "https://vault.azure.net",
@@ -315,30 +325,27 @@ pub(super) fn managed_identity(status: u16) -> (String, thread::JoinHandle<HashM
     } else {
         json!({"error": "invalid_request", "error_description": "hunter2 of the description"})
     };
-    let asked = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        let body = body.to_string();
-        write!(
-            stream,
-            "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        let head = String::from_utf8(head).unwrap();
-        let mut lines = head.split("\r\n");
-        let mut asked = HashMap::from([("line".to_owned(), lines.next().unwrap().to_owned())]);
-        asked.extend(
-            lines
-                .filter_map(|line| line.split_once(": "))
-                .map(|(name, value)| (name.to_lowercase(), value.to_owned())),
-        );
-        asked
-    });
-    (format!("http://{address}/msi/token"), asked)
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let body = body.to_string();
+    write!(
+        stream,
+        "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.split("\r\n");
+    let mut asked = HashMap::from([("line".to_owned(), lines.next().unwrap().to_owned())]);
+    asked.extend(
+        lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned())),
+    );
+    asked
 }

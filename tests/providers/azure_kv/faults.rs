@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use credvault::ErrorKind;
-use credvault::provider::{AzureKv, MasterKeyProvider};
+use credvault::provider::{AzureKv, KeyBytes, MasterKeyProvider};
 use serde_json::json;
 
-use super::double::{Answer, answer_with, fails, take_calls};
+use super::double::{ACCESS_TOKEN, Answer, answer_with, fails, take_calls, variable};
 use super::{Key, assert_says, context, version_of};
-
-/// More answers than are asked for.
-const MANY: usize = 20;
+use crate::common::traces::traced;
+use crate::conformance::MANY;
+use crate::conformance::shown::Secrets;
 
 #[tokio::test]
 async fn each_documented_error_is_said_once_in_words_of_ours() {
@@ -31,6 +31,7 @@ async fn each_documented_error_is_said_once_in_words_of_ours() {
             (403, "Forbidden", Some("KeyDisabled"), KeyUnavailable, "disabled"),
             (403, "Forbidden", Some("KeyExpired"), KeyUnavailable, "expired"),
             (403, "Forbidden", Some("KeyNotYetValid"), KeyUnavailable, "not valid yet"),
+            (403, "Forbidden", Some("KeyOperationForbidden"), InvalidInput, "--ops wrapKey unwrapKey"),
             (404, "KeyNotFound", None, KeyUnavailable, "no such key"),
             (400, "BadParameter", None, Tampered, "altered"),
             (401, "Unauthorized", None, Refused, "tenant"),
@@ -60,6 +61,7 @@ async fn a_failure_that_may_be_over_is_asked_again_four_times_at_most() {
     let record = key.record().await;
     key.actions();
     for (status, code) in [
+        (408, "RequestTimeout"),
         (429, "Throttled"),
         (500, "InternalServerError"),
         (503, "ServiceUnavailable"),
@@ -117,14 +119,18 @@ async fn an_answer_that_is_none_is_refused() {
     ] {
         answer_with(&key.0, [answer]);
         let error = key.refusal(&record, &context()).await;
-        assert_says(&error, kind, &[says]);
+        assert_says(&error, kind, &[says, "unwrapKey", &key.url()]);
         assert!(!error.is_retryable(), "{error}");
         assert_eq!(take_calls(&key.0).last().unwrap().action, "unwrapkey");
     }
     for length in [0, 40, 255, 513] {
         answer_with(&key.0, [says(json!({"kid": id, "value": bytes(length)}))]);
         let error = key.provider().create(&context()).await.unwrap_err();
-        assert_says(&error, ErrorKind::Provider, &["are no key that RSA-OAEP-256 wrapped"]);
+        assert_says(
+            &error,
+            ErrorKind::Provider,
+            &["are no key that RSA-OAEP-256 wrapped", "wrapKey", &key.url()],
+        );
     }
 }
 
@@ -134,11 +140,6 @@ async fn nothing_is_sent_to_who_is_not_azure() {
     let error = forged.provider().create(&context()).await.unwrap_err();
     assert_says(&error, ErrorKind::Provider, &["certificate", "SSL_CERT_FILE"]);
     assert!(!error.is_retryable() && take_calls(&forged.0).is_empty());
-
-    let walled = Key::named("walled-", "vault");
-    let error = walled.provider().create(&context()).await.unwrap_err();
-    assert_says(&error, ErrorKind::Provider, &["HTTPS_PROXY"]);
-    assert!(!error.is_retryable());
 
     let phishing = Key::named("phishing-", "vault");
     let error = phishing.provider().create(&context()).await.unwrap_err();
@@ -150,6 +151,57 @@ async fn nothing_is_sent_to_who_is_not_azure() {
     let error = broken.provider().create(&context()).await.unwrap_err();
     assert_says(&error, ErrorKind::Provider, &["Azure Key Vault"]);
     assert!(error.is_retryable(), "{error}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_makes_no_connection_is_named_and_asked_again() {
+    let key = Key::rsa();
+    let record = key.record().await;
+    for status in [403, 502, 503, 504] {
+        take_calls(key.host());
+        answer_with(key.host(), vec![Answer::Says(status, String::new()); 2]);
+        key.provider().unlock(&record, &context()).await.unwrap();
+        assert_eq!(take_calls(key.host()).len(), 3, "{status} twice, then a connection");
+    }
+    answer_with(key.host(), vec![Answer::Says(503, String::new()); MANY]);
+    let error = key.refusal(&record, &context()).await;
+    let place = variable("CREDVAULT_AZURE_DOUBLE");
+    assert_says(&error, ErrorKind::Provider, &["HTTPS_PROXY", &place, "unwrapKey", &key.url()]);
+    assert!(error.is_retryable(), "{error}");
+    assert_eq!(take_calls(key.host()).len(), 4);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_names_the_action_and_the_key() {
+    let key = Key::hsm();
+    let record = key.record().await;
+    answer_with(&key.0, vec![Answer::Never; MANY]);
+    let error = key.refusal(&record, &context()).await;
+    assert_says(&error, ErrorKind::Provider, &["no answer", "unwrapKey", &key.url()]);
+}
+
+#[tokio::test]
+async fn nothing_that_azure_says_is_in_an_error_a_debug_or_a_trace() {
+    let (given, said) = (*b"hunter2's key, all of 32 bytes..", *b"the drawn key of all of 32 bytes");
+    let [token, secret] =
+        [ACCESS_TOKEN, &*variable("AZURE_CLIENT_SECRET")].map(|text| text.as_bytes().to_vec());
+    let secrets = Secrets::traced(vec![given.to_vec(), said.to_vec(), token, secret]);
+    let key = Key::rsa();
+    let provider = key.provider();
+    let record = provider.wrap(&KeyBytes::copy_of(&given).unwrap(), &context()).await.unwrap();
+    let says = |length: usize| {
+        let kid = format!("{}/{}", key.url(), version_of(&record));
+        Answer::Says(200, json!({"kid": kid, "value": URL_SAFE_NO_PAD.encode(&said[..length])}).to_string())
+    };
+    let html = Answer::Says(200, format!("<html>{}</html>", URL_SAFE_NO_PAD.encode(said)));
+    answer_with(&key.0, [fails(500, "InternalServerError", None), says(32), says(31), html]);
+    let mut shown = String::new();
+    for _ in 0..3 {
+        let error = provider.unlock(&record, &context()).await.unwrap_err();
+        shown += &format!("{error} {error:?} {provider:?}");
+    }
+    assert!(String::from_utf8_lossy(&traced()).contains("typespec_client_core"), "the SDK is not traced");
+    secrets.assert_hidden(&shown);
 }
 
 #[tokio::test]

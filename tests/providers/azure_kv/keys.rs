@@ -8,6 +8,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
+use uuid::Uuid;
 
 use super::double::{keys, take_calls};
 use super::{Key, assert_says, context, version_of};
@@ -76,59 +77,79 @@ async fn a_key_that_is_there_is_wrapped_again_and_under_another_key() {
     assert_eq!(calls[1].fields["value"], URL_SAFE_NO_PAD.encode(bytes.expose()));
 }
 
-/// The documented commitment, made by other code.
-fn commitment(key: &[u8; 32], parts: [&[u8]; 5]) -> String {
-    fn pae(parts: &[&[u8]]) -> Vec<u8> {
-        let mut text = (parts.len() as u64).to_le_bytes().to_vec();
-        for part in parts {
-            text.extend((part.len() as u64).to_le_bytes());
-            text.extend(*part);
-        }
-        text
+/// The documented encoding of parts.
+fn pae(parts: &[&[u8]]) -> Vec<u8> {
+    let mut text = (parts.len() as u64).to_le_bytes().to_vec();
+    for part in parts {
+        text.extend((part.len() as u64).to_le_bytes());
+        text.extend(*part);
     }
-    let mut record_key = [0; 32];
-    let info = pae(&[b"credvault/v1/provider-record"]);
-    Hkdf::<Sha256>::new(None, key).expand(&info, &mut record_key).unwrap();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&record_key).unwrap();
-    mac.update(&pae(&parts));
-    URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    text
 }
 
-/// A record of this master key, made with no more than the public half of the vault's key.
-pub(super) fn forged(
-    key: &Key,
-    version: &str,
-    master_key: &[u8],
-    context: &ProviderContext,
-    committed: bool,
-) -> ProviderRecord {
+/// The documented MAC under a key that is derived from a master key, made by other code: `N` bytes are derived, and the last
+/// 32 of them are its key.
+fn mac<const N: usize>(master_key: &[u8; 32], info: &[&[u8]], parts: &[&[u8]]) -> [u8; 32] {
+    let mut derived = [0; N];
+    Hkdf::<Sha256>::new(None, master_key).expand(&pae(info), &mut derived).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&derived[N - 32..]).unwrap();
+    mac.update(&pae(parts));
+    mac.finalize().into_bytes().into()
+}
+
+/// The key check that stands beside a master key in the database.
+pub(super) fn key_check(master_key: &[u8; 32], vault: Uuid, id: Uuid) -> [u8; 16] {
+    let (vault, id) = (vault.as_bytes(), id.as_bytes());
+    // Suite and object are those of a wrapped data key.
+    let info: [&[u8]; 3] = [b"credvault/v1/subkeys", &[2, 2], id];
+    let mac = mac::<96>(master_key, &info, &[b"credvault/v1/key-check", vault, id, b""]);
+    mac[..16].try_into().unwrap()
+}
+
+/// What anybody makes of a master key who has the public half of the vault's key.
+fn wrapped_by_anybody(key: &Key, version: &str, master_key: &[u8]) -> Vec<u8> {
     let value = URL_SAFE_NO_PAD.encode(master_key);
     let wrapped = keys("wrap-by-public-key", &json!({"key": key.0, "version": version, "value": value}));
-    let wrapped = wrapped["value"].as_str().unwrap();
+    URL_SAFE_NO_PAD.decode(wrapped["value"].as_str().unwrap()).unwrap()
+}
+
+fn record(key: &Key, version: &str, wrapped: &[u8], commitment: [u8; 32]) -> ProviderRecord {
+    let [wrapped, commitment] = [wrapped, &commitment].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
     let id = format!("{}/{version}", key.url());
-    let commitment = if committed {
-        let bytes = URL_SAFE_NO_PAD.decode(wrapped).unwrap();
-        let context = context.associated_data();
-        commitment(
-            master_key.try_into().unwrap(),
-            [b"azure-kv", b"RSA-OAEP-256", id.as_bytes(), &bytes, &context],
-        )
-    } else {
-        URL_SAFE_NO_PAD.encode([7; 32])
-    };
     ProviderRecord::new(format!("azure-kv$v=1$RSA-OAEP-256${id}${wrapped}${commitment}")).unwrap()
+}
+
+/// A record of this master key, made with no more than the public half of the vault's key, without its commitment.
+pub(super) fn forged(key: &Key, version: &str, master_key: &[u8]) -> ProviderRecord {
+    record(key, version, &wrapped_by_anybody(key, version, master_key), [7; 32])
+}
+
+/// A record of this master key, made with no more than the public half of the vault's key, and committed for `context`.
+pub(super) fn planted(
+    key: &Key,
+    version: &str,
+    master_key: &[u8; 32],
+    context: &ProviderContext,
+) -> ProviderRecord {
+    let wrapped = wrapped_by_anybody(key, version, master_key);
+    let id = format!("{}/{version}", key.url());
+    let parts: [&[u8]; 5] =
+        [b"azure-kv", b"RSA-OAEP-256", id.as_bytes(), &wrapped, &context.associated_data()];
+    let commitment = mac::<32>(master_key, &[b"credvault/v1/provider-record"], &parts);
+    record(key, version, &wrapped, commitment)
 }
 
 #[tokio::test]
 async fn what_was_wrapped_with_the_public_key_alone_is_refused() {
     let key = Key::rsa();
     let version = version_of(&key.record().await);
-    let record = forged(&key, &version, &[9; 32], &context(), false);
+    let record = forged(&key, &version, &[9; 32]);
     assert_says(&key.refusal(&record, &context()).await, ErrorKind::Tampered, &["somebody else"]);
     for length in [0, 31, 33] {
-        let record = forged(&key, &version, &vec![9; length], &context(), false);
+        let record = forged(&key, &version, &vec![9; length]);
         assert_says(&key.refusal(&record, &context()).await, ErrorKind::Tampered, &["no master key"]);
     }
-    // Who knows the key in it commits it as the vault does; the vault's key check is what it fails, in `vaults`.
-    key.provider().unlock(&forged(&key, &version, &[9; 32], &context(), true), &context()).await.unwrap();
+    // Who knows the key in it commits it as the vault does: what that leads to is in `vaults`.
+    let planted = planted(&key, &version, &[9; 32], &context());
+    key.provider().unlock(&planted, &context()).await.unwrap();
 }

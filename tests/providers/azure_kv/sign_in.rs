@@ -46,6 +46,12 @@ async fn a_service_principal_signs_in_by_its_secret() {
     assert!(done, "{said}");
     let calls = take_calls(&tenant);
     assert_eq!(calls.len(), 1, "a token is good for more than one call");
+    // An empty variable is none.
+    let empty =
+        [&variables[..], &[("AZURE_AUTHORITY_HOST", ""), ("AZURE_FEDERATED_TOKEN_FILE", "")]].concat();
+    let (done, said) = init(&key, &empty).await;
+    assert!(done, "{said}");
+    take_calls(&tenant);
     assert_eq!(calls[0].fields["scope"], "https://managedhsm.azure.net/.default");
     assert!(calls[0].fields.contains_key("client_secret"));
 
@@ -93,22 +99,47 @@ async fn a_pod_signs_in_by_the_token_in_its_file() {
 #[tokio::test]
 async fn a_machine_signs_in_by_its_managed_identity() {
     let key = Key::rsa();
-    let (endpoint, asked) = managed_identity(200);
+    let (endpoint, asked) = managed_identity([200]);
     let variables =
         [("IDENTITY_ENDPOINT", &*endpoint), ("IDENTITY_HEADER", IDENTITY_HEADER), ("AZURE_CLIENT_ID", "own")];
     let (done, said) = init(&key, &variables).await;
     assert!(done, "{said}");
-    let asked = asked.join().unwrap();
+    let [asked] = asked.join().unwrap();
     assert_eq!(
         asked["line"],
         "GET /msi/token?api-version=2019-08-01&resource=https%3A%2F%2Fvault.azure.net&client_id=own HTTP/1.1"
     );
     assert_eq!(asked["x-identity-header"], IDENTITY_HEADER);
 
-    let (endpoint, _asked) = managed_identity(400);
+    let (endpoint, _asked) = managed_identity([400]);
     let (done, said) =
         init(&key, &[("IDENTITY_ENDPOINT", &*endpoint), ("IDENTITY_HEADER", IDENTITY_HEADER)]).await;
     assert!(!done && said.contains("invalid_request") && said.contains("assigned to this machine"), "{said}");
+    assert!(!said.contains("asking again"), "{said}");
+}
+
+#[tokio::test]
+async fn a_managed_identity_that_is_updated_is_asked_again() {
+    let key = Key::rsa();
+    let (endpoint, asked) = managed_identity([404, 410, 408, 200]);
+    let (done, said) =
+        init(&key, &[("IDENTITY_ENDPOINT", &*endpoint), ("IDENTITY_HEADER", IDENTITY_HEADER)]).await;
+    assert!(done && said.contains("HTTP status 404") && said.contains("HTTP status 410"), "{said}");
+    asked.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_down_is_named_without_its_password_and_asked_again() {
+    let proxy = [
+        ("HTTPS_PROXY", "http://somebody:hunter2@127.0.0.1:1"),
+        ("AZURE_CLIENT_SECRET", &*variable("AZURE_CLIENT_SECRET")),
+        ("AZURE_TENANT_ID", &*variable("AZURE_TENANT_ID")),
+        ("AZURE_CLIENT_ID", &*variable("AZURE_CLIENT_ID")),
+    ];
+    let (done, said) = init(&Key::rsa(), &proxy).await;
+    assert!(!done && said.contains("asked through the proxy 127.0.0.1:1 of HTTPS_PROXY"), "{said}");
+    assert_eq!(said.matches("asking again").count(), 3, "{said}");
+    assert!(!said.contains("somebody"), "{said}");
 }
 
 #[tokio::test]
