@@ -1,5 +1,7 @@
 //! Who asks: by a secret, a pod's token or a machine's identity, and what is said where there is none of them.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -13,13 +15,13 @@ use super::double::{
 };
 
 /// `init` by the command, in an environment of its own.
-async fn init(key: &Key, variables: &[(&str, &str)]) -> (bool, String) {
+async fn init(key: &Key, variables: &[(&str, impl AsRef<OsStr>)]) -> (bool, String) {
     let folder = TempDir::new().unwrap();
     let url = format!("sqlite:{}", folder.path().join("vault.db").display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_credvault"));
     command.env_clear().env("HOME", folder.path()).env("RUST_LOG", "trace");
     command.env("HTTPS_PROXY", variable("HTTPS_PROXY")).env("SSL_CERT_FILE", variable("SSL_CERT_FILE"));
-    command.envs(variables.iter().copied());
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.args(["--database", &url, "--master-key", &key.spec(), "init"]).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -155,6 +157,13 @@ async fn missing_credentials_are_said_in_words_and_at_once() {
     let secret = variable("AZURE_CLIENT_SECRET");
     let (done, said) = init(&key, &[("AZURE_CLIENT_SECRET", &*secret)]).await;
     assert!(!done && said.contains("AZURE_TENANT_ID") && said.contains("both"), "{said}");
+    let no_text = [
+        ("AZURE_CLIENT_SECRET", OsStr::from_bytes(b"hunter2\xff")),
+        ("AZURE_TENANT_ID", OsStr::new("contoso.example")),
+        ("AZURE_CLIENT_ID", OsStr::new("own")),
+    ];
+    let (done, said) = init(&key, &no_text).await;
+    assert!(!done && said.contains("AZURE_CLIENT_SECRET is set") && said.contains("UTF-8"), "{said}");
     let (done, said) = init(&key, &[("HTTPS_PROXY", "socks5://127.0.0.1:1")]).await;
     assert!(!done && said.contains("http://HOST:PORT"), "{said}");
     let (done, said) = init(&key, &[("SSL_CERT_FILE", "/dev/null")]).await;
