@@ -17,7 +17,31 @@ pub(super) enum Action<'a> {
     RenewToken,
 }
 
+/// How it is asked.
+#[derive(Clone, Copy)]
+pub(super) enum Method {
+    Get,
+    Post,
+}
+
+impl Method {
+    /// What a policy must have for it.
+    fn capability(self) -> &'static str {
+        match self {
+            Self::Get => "read",
+            Self::Post => "update",
+        }
+    }
+}
+
 impl Action<'_> {
+    pub(super) fn method(&self) -> Method {
+        match self {
+            Self::Look | Self::LookUpToken => Method::Get,
+            Self::Encrypt | Self::Decrypt | Self::LogIn(_) | Self::RenewToken => Method::Post,
+        }
+    }
+
     /// The path that is called, without the API's version before it.
     pub(super) fn path(&self, key: &Key) -> String {
         match self {
@@ -56,10 +80,14 @@ pub(super) fn explained(action: &Action<'_>, key: &Key, status: u16, text: &str)
         (429, _) => failed("the server is asked too often: a quota of its requests is used up").retryable(),
         (503, _) if text.contains("sealed") => failed("the server is sealed: have it unsealed").retryable(),
         (500.., _) => failed(&format!("the server is down, or not well: HTTP status {status}")).retryable(),
-        (400 | 401 | 403 | 404, Action::LogIn(login)) => not_logged_in(login, status, text),
+        (400 | 401 | 403..=405, Action::LogIn(login)) => not_logged_in(login, status, text),
         (403, _) => denied(action, key),
         (400, _) if text.contains("missing client token") => denied(action, key),
         (400, _) => bad_request(action, text),
+        (404 | 405, Action::LookUpToken | Action::RenewToken) => failed(&format!(
+            "there is no {} (HTTP status {status}): look at VAULT_NAMESPACE, and at what is between",
+            action.path(key)
+        )),
         (404, _) => Error::new(
             ErrorKind::KeyUnavailable,
             format!(
@@ -82,7 +110,7 @@ fn failed(what: &str) -> Error {
 
 fn denied(action: &Action<'_>, key: &Key) -> Error {
     let path = action.path(key);
-    let capability = if matches!(action, Action::Look) { "read" } else { "update" };
+    let capability = action.method().capability();
     Error::new(
         ErrorKind::Refused,
         format!(
@@ -120,7 +148,8 @@ fn bad_request(action: &Action<'_>, text: &str) -> Error {
     if says("message authentication failed") || says("invalid ciphertext length") {
         return Error::new(
             ErrorKind::Tampered,
-            "the ciphertext was altered, or is of another vault, master key or organization, or of another key of this name",
+            "the ciphertext was altered, or is of another vault, master key or organization, or of another key of this name, as \
+             another namespace (VAULT_NAMESPACE) may have",
         );
     }
     if says("disallowed by policy (too old)") {
@@ -179,7 +208,14 @@ mod tests {
         use ErrorKind::{InvalidInput, KeyUnavailable, Provider, Refused, Tampered};
         for (action, status, text, kind, retryable, says) in [
             (&Action::Decrypt, 307, "", Provider, false, "not followed"),
-            (&Action::Decrypt, 400, "cipher: message authentication failed", Tampered, false, "altered"),
+            (
+                &Action::Decrypt,
+                400,
+                "cipher: message authentication failed",
+                Tampered,
+                false,
+                "VAULT_NAMESPACE",
+            ),
             (&Action::Decrypt, 400, "invalid ciphertext: no prefix", Tampered, false, "altered"),
             (
                 &Action::Decrypt,
@@ -223,6 +259,24 @@ mod tests {
                 false,
                 "path \"team/transit/keys/k\" { capabilities = [\"read\"] }",
             ),
+            (
+                &Action::LookUpToken,
+                403,
+                "",
+                Refused,
+                false,
+                "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }",
+            ),
+            (
+                &Action::RenewToken,
+                403,
+                "",
+                Refused,
+                false,
+                "path \"auth/token/renew-self\" { capabilities = [\"update\"] }",
+            ),
+            (&Action::LookUpToken, 404, "", Provider, false, "no auth/token/lookup-self"),
+            (&Action::RenewToken, 405, "", Provider, false, "no auth/token/renew-self"),
             (&Action::Decrypt, 404, "no handler for route", KeyUnavailable, false, "team/transit"),
             (&Action::Decrypt, 405, "", InvalidInput, false, "no transit engine"),
             (&Action::Decrypt, 412, "", Provider, true, "newest state"),
@@ -235,6 +289,7 @@ mod tests {
             (&login, 400, "invalid role or secret ID", Refused, false, "secret"),
             (&login, 403, "", Refused, false, "403"),
             (&login, 404, "no handler for route", InvalidInput, false, "VAULT_AUTH_MOUNT"),
+            (&login, 405, "unsupported operation", Refused, false, "no such login at auth/approle/login"),
             (&login, 503, "Vault is sealed", Provider, true, "sealed"),
         ] {
             let error = explained(action, &key, status, &format!("{{\"errors\":[\"{text} hunter2\"]}}"));

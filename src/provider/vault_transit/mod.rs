@@ -20,7 +20,7 @@ use self::failure::Action;
 use self::key::Key;
 use self::record::{Ciphertext, Wrapped};
 use self::server::{Answer, Server};
-use self::token::{Given, Held, Tokens};
+use self::token::{Given, Tokens};
 use super::{CachePeriod, KeyBytes, MasterKeyProvider, ProviderContext, ProviderRecord, service};
 use crate::crypto::key::MasterKey;
 use crate::crypto::key_bytes::KEY_BYTES;
@@ -53,12 +53,17 @@ const MAX_PLAINTEXT_CHARS: usize = 4_096;
 /// - `VAULT_NAMESPACE`;
 /// - `VAULT_CACERT`, a PEM file of the only certificates that are trusted; else the operating system's are.
 ///
-/// The token of a login is kept until it ends or is refused, and is then got anew, once; a token that can be renewed is,
-/// when it is used and may not last. Nothing turns the check of certificates off, and neither a redirect nor a proxy is
-/// followed.
+/// The token of a login is kept until it ends or is refused, and is then got anew, once. A token that can be renewed is, beside
+/// the call that used it: one that was given at each use, one of a login when half of its time is over. Nothing turns the check
+/// of certificates off, and neither a redirect nor a proxy is followed.
 ///
-/// A call is made four times at most, 5 s each, where that may help: 22 s in all, and as much for a login before it. What is
-/// ours of a key in plaintext is wiped; the buffers of HTTP and TLS are not.
+/// Each request is made four times at most, 5 s each, where that may help: 22 s in all. To unlock takes one, and a login before it
+/// where there is none yet: 44 s at most; or three, if the token of an earlier login is refused: the request, the login and the
+/// request again, 66 s. To create or wrap takes three: a look whether the key is there, the encryption, and a decryption in
+/// another context, which must fail; with a login four, 88 s at most, or five, 110 s. Before Vault 1.13 that decryption succeeds, as
+/// nothing was bound: it is `Unsupported`.
+///
+/// What is ours of a key in plaintext is wiped; the buffers of HTTP and TLS are not.
 #[derive(Clone)]
 pub struct VaultTransit {
     key: Arc<Key>,
@@ -75,47 +80,82 @@ impl VaultTransit {
         Ok(Self { key: Arc::new(Key::read(key)?), tokens: Arc::default() })
     }
 
-    /// What the engine answers, asked again where that may help, with the token that it was asked with.
-    async fn ask(
-        &self,
-        server: &Server,
-        action: &Action<'_>,
-        body: Option<&Zeroizing<String>>,
-    ) -> Result<(Answer, Arc<Held>)> {
-        let Given { held, is_of_an_earlier_login } = self.tokens.get(server).await?;
-        match self.ask_with(server, action, body, &held).await {
-            Err(error) if error.kind() == ErrorKind::Refused => {
-                if !is_of_an_earlier_login {
-                    return Err(error);
-                }
-                self.tokens.forget(&held).await;
-                tracing::info!(key = %self.key, "the token is refused: logging in again");
-                let held = self.tokens.get(server).await?.held;
-                Ok((self.ask_with(server, action, body, &held).await?, held))
-            }
-            answer => Ok((answer?, held)),
-        }
-    }
-
-    async fn ask_with(
-        &self,
-        server: &Server,
-        action: &Action<'_>,
-        body: Option<&Zeroizing<String>>,
-        held: &Held,
-    ) -> Result<Answer> {
-        service::asked(self.key.origin(), || server.call(action, Some(&held.token), body)).await
+    async fn session(&self) -> Result<Session<'_>> {
+        let server = Arc::new(Server::of(&self.key).await?);
+        let given = self.tokens.get(&server).await?;
+        Ok(Session { tokens: &self.tokens, server, given })
     }
 
     /// The key that the engine makes of a record.
     async fn unwrapped(&self, wrapped: &Wrapped, context: &ProviderContext) -> Result<KeyBytes> {
-        let server = Server::of(&self.key).await?;
+        let mut session = self.session().await?;
         let ciphertext = wrapped.ciphertext.to_string();
-        let body = body("ciphertext", &ciphertext, context, &wrapped.key);
-        let (answer, held) = self.ask(&server, &Action::Decrypt, Some(&body)).await?;
+        let body = body("ciphertext", &ciphertext, &bound(context, &wrapped.key));
+        let answer = session.ask(&Action::Decrypt, Some(&body)).await?;
         let key = answer.string(["data", "plaintext"]).and_then(|text| key_of(&text))?;
-        self.tokens.keep_alive(&server, &held).await;
+        session.end();
         Ok(key)
+    }
+}
+
+/// A server, and the token that one call of the provider asks it with.
+struct Session<'a> {
+    tokens: &'a Tokens,
+    server: Arc<Server>,
+    given: Given,
+}
+
+impl Session<'_> {
+    /// What the server answers, asked again where that may help, and once more by another login if the token of an earlier one
+    /// is refused; one login at most.
+    async fn ask(&mut self, action: &Action<'_>, body: Option<&Zeroizing<String>>) -> Result<Answer> {
+        match self.ask_with_the_token(action, body).await {
+            Err(error) if error.kind() == ErrorKind::Refused && self.given.is_of_an_earlier_login => {
+                self.tokens.forget(&self.given.held).await;
+                tracing::info!(key = %self.server.key, "the token is refused: logging in again");
+                let Given { held, .. } = self.tokens.get(&self.server).await?;
+                self.given = Given { held, is_of_an_earlier_login: false };
+                self.ask_with_the_token(action, body).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_with_the_token(
+        &self,
+        action: &Action<'_>,
+        body: Option<&Zeroizing<String>>,
+    ) -> Result<Answer> {
+        let (server, token) = (&self.server, &self.given.held.token);
+        service::asked(server.key.origin(), || server.call(action, Some(token), body)).await
+    }
+
+    /// Sees to it that the ciphertext opens in no other context than that of `bound`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if it does: `associated_data` is new in Vault 1.13, and before that is passed over without a word.
+    async fn try_out(&mut self, ciphertext: &Ciphertext, mut bound: Vec<u8>) -> Result<()> {
+        if let Some(last) = bound.last_mut() {
+            *last ^= 1;
+        }
+        let ciphertext = ciphertext.to_string();
+        match self.ask(&Action::Decrypt, Some(&body("ciphertext", &ciphertext, &bound))).await {
+            Err(error) if error.kind() == ErrorKind::Tampered => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                let what = format!(
+                    "{}: this server doesn't authenticate associated_data: it takes Vault 1.13 or newer, or OpenBao",
+                    self.server.key
+                );
+                Err(Error::new(ErrorKind::Unsupported, what))
+            }
+        }
+    }
+
+    /// The token was of use.
+    fn end(self) {
+        token::keep_alive(self.server, self.given.held);
     }
 }
 
@@ -156,20 +196,22 @@ impl MasterKeyProvider for VaultTransit {
     }
 
     async fn wrap(&self, key: &KeyBytes, context: &ProviderContext) -> Result<ProviderRecord> {
-        let server = Server::of(&self.key).await?;
+        let mut session = self.session().await?;
         // A token that may create keys makes one by encrypting with it: a slip in the address would be a key that nobody
         // knows of. A token that may not look may not create either, as the manual has it.
-        let Given { held, .. } = self.tokens.get(&server).await?;
-        match self.ask_with(&server, &Action::Look, None, &held).await {
+        match session.ask(&Action::Look, None).await {
             Err(error) if error.kind() != ErrorKind::Refused => return Err(error),
             _ => {}
         }
-        let text = text_of(key);
-        let body = body("plaintext", &text, context, &self.key);
-        let (answer, held) = self.ask(&server, &Action::Encrypt, Some(&body)).await?;
-        let ciphertext = answer.string(["data", "ciphertext"])?;
+        let bound = bound(context, &self.key);
+        let ciphertext = {
+            let text = text_of(key);
+            let body = body("plaintext", &text, &bound);
+            session.ask(&Action::Encrypt, Some(&body)).await?.string(["data", "ciphertext"])?
+        };
         let ciphertext = Ciphertext::parse(ciphertext.expose_secret()).ok_or_else(server::no_sense)?;
-        self.tokens.keep_alive(&server, &held).await;
+        session.try_out(&ciphertext, bound).await?;
+        session.end();
         Wrapped { key: Key::clone(&self.key), ciphertext }.to_record()
     }
 
@@ -178,10 +220,14 @@ impl MasterKeyProvider for VaultTransit {
     }
 }
 
-/// A request with `text`, which needs no escape, bound to the context and to the address that the record says; of its whole
-/// length, so that it never moves and leaves a copy behind.
-fn body(name: &str, text: &str, context: &ProviderContext, made_at: &Key) -> Zeroizing<String> {
-    let context = STANDARD.encode([context.associated_data(), made_at.to_string().into_bytes()].concat());
+/// What a ciphertext is bound to: the context, and the address that the record says.
+fn bound(context: &ProviderContext, made_at: &Key) -> Vec<u8> {
+    [context.associated_data(), made_at.to_string().into_bytes()].concat()
+}
+
+/// A request with `text`, which needs no escape; of its whole length, so that it never moves and leaves a copy behind.
+fn body(name: &str, text: &str, bound: &[u8]) -> Zeroizing<String> {
+    let context = STANDARD.encode(bound);
     let parts = [
         "{\"",
         name,

@@ -63,8 +63,16 @@ impl Server {
         token: Option<&SecretText>,
         body: Option<&Zeroizing<String>>,
     ) -> Result<Answer> {
-        let within = |error: Error| error.within(format_args!("{action} at {}", self.key));
-        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let within = |error: Error| match &self.settings.namespace {
+            Some(namespace) => {
+                error.within(format_args!("{action} at {} in the namespace {namespace}", self.key))
+            }
+            None => error.within(format_args!("{action} at {}", self.key)),
+        };
+        let method = match action.method() {
+            failure::Method::Get => Method::GET,
+            failure::Method::Post => Method::POST,
+        };
         let url = format!("{}/v1/{}", self.key.origin(), action.path(&self.key));
         // Vault's own agents and proxies may refuse requests that lack it: a forged one, from a browser, can't have it.
         let mut request = self.client.request(method, url).header("x-vault-request", "true");
@@ -100,9 +108,10 @@ impl Answer {
         self.member(path).and_then(|text| json::read_string(text).ok()).ok_or_else(no_sense)
     }
 
-    /// The whole number at `path`.
-    pub(super) fn number(&self, path: [&str; 2]) -> Result<u64> {
-        self.member(path).and_then(|text| text.parse().ok()).ok_or_else(no_sense)
+    /// The time at `path`, which is in whole seconds.
+    pub(super) fn seconds(&self, path: [&str; 2]) -> Result<Duration> {
+        let seconds = self.member(path).and_then(|text| text.parse().ok());
+        seconds.map(Duration::from_secs).ok_or_else(no_sense)
     }
 
     /// Whether `true` is at `path`.

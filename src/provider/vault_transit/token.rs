@@ -1,11 +1,10 @@
 //! The token that a server is asked with: given, or got by a login, kept alive, and got anew when it ends.
 
 use std::cmp::max;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
-use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::failure::Action;
@@ -22,7 +21,21 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 /// A token and what is known of its end.
 pub(super) struct Held {
     pub(super) token: SecretText,
-    lease: Option<Lease>,
+    lease: Mutex<Option<Lease>>,
+}
+
+impl Held {
+    fn new(token: SecretText, lease: Option<Lease>) -> Self {
+        Self { token, lease: Mutex::new(lease) }
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, lease: Lease) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +43,22 @@ struct Lease {
     /// `None` for a root's token, which has no end.
     ends: Option<Instant>,
     whole: Duration,
-    is_renewable: bool,
+    renewal: Renewal,
+}
+
+/// Whether more time is given to a token when it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    Possible,
+    Never,
 }
 
 impl Lease {
-    /// As Vault says it: no seconds are no end.
-    fn new(left: u64, whole: u64, is_renewable: bool) -> Self {
+    /// As Vault says it: no time is no end.
+    fn new(left: Duration, whole: Duration, renewal: Renewal) -> Self {
         // Beyond what a clock can hold is no end either.
-        let ends = if left == 0 { None } else { Instant::now().checked_add(Duration::from_secs(left)) };
-        Self { ends, whole: Duration::from_secs(max(left, whole)), is_renewable }
+        let ends = if left.is_zero() { None } else { Instant::now().checked_add(left) };
+        Self { ends, whole: max(left, whole), renewal }
     }
 
     /// How much is left, of a token that has an end.
@@ -50,15 +70,15 @@ impl Lease {
         self.left().is_some_and(|left| left.is_zero())
     }
 
-    /// Half of it is over, or less than `at_least` is left.
-    fn is_short(&self, at_least: Duration) -> bool {
-        self.left().is_some_and(|left| left < max(self.whole / 2, at_least))
+    /// Whether it is to be renewed at a use. What a login gave can be had again, and is once half of it is over. What was
+    /// given is at each: when the next is, nobody knows.
+    fn is_due(&self, identity: &Identity) -> bool {
+        let is_due = self.left().is_some_and(|left| match identity {
+            Identity::Login(_) => left < self.whole / 2,
+            Identity::Token(_) => true,
+        });
+        is_due && self.renewal == Renewal::Possible
     }
-}
-
-/// A master key is asked for so often, and a token used no more than that.
-fn until_the_next_use() -> Duration {
-    CachePeriod::default().renewed_after()
 }
 
 /// A token to ask with.
@@ -70,7 +90,7 @@ pub(super) struct Given {
 
 /// The token of a provider, kept between its calls.
 #[derive(Default)]
-pub(super) struct Tokens(Mutex<Option<Arc<Held>>>);
+pub(super) struct Tokens(tokio::sync::Mutex<Option<Arc<Held>>>);
 
 impl Tokens {
     /// The token to ask with. Several who need a login at once wait for one.
@@ -81,7 +101,7 @@ impl Tokens {
     pub(super) async fn get(&self, server: &Server) -> Result<Given> {
         let mut slot = self.0.lock().await;
         let (held, is_of_an_earlier_login) = match (&server.settings.identity, slot.take()) {
-            (Identity::Login(_), Some(held)) if !held.lease.is_some_and(|lease| lease.is_over()) => {
+            (Identity::Login(_), Some(held)) if !held.lease().is_some_and(|lease| lease.is_over()) => {
                 (held, true)
             }
             (Identity::Login(login), _) => (Arc::new(logged_in(server, login).await?), false),
@@ -89,7 +109,7 @@ impl Tokens {
                 let source = source.clone();
                 let token = in_background(move || source.secret()).await?;
                 let known = known.filter(|known| is_same(&known.token, &token));
-                (known.unwrap_or_else(|| Arc::new(Held { token, lease: None })), false)
+                (known.unwrap_or_else(|| Arc::new(Held::new(token, None))), false)
             }
         };
         *slot = Some(Arc::clone(&held));
@@ -97,62 +117,57 @@ impl Tokens {
     }
 
     /// Forgets a token that was refused.
-    pub(super) async fn forget(&self, refused: &Arc<Held>) {
-        self.0.lock().await.take_if(|held| Arc::ptr_eq(held, refused));
+    pub(super) async fn forget(&self, refused: &Held) {
+        self.0.lock().await.take_if(|held| is_same(&held.token, &refused.token));
     }
+}
 
-    /// Sees to it that a token which was used just now can be used the next time, too. That it can't be is no error yet.
-    pub(super) async fn keep_alive(&self, server: &Server, held: &Arc<Held>) {
-        let result = tokio::time::timeout(AFTERWARDS, lease(server, held)).await;
-        match result {
+/// Sees to it that a token which was used just now can be used later, too: beside the caller, who has a key in hand and may be
+/// cancelled. That it can't be is no error yet.
+pub(super) fn keep_alive(server: Arc<Server>, held: Arc<Held>) {
+    tokio::spawn(async move {
+        match tokio::time::timeout(AFTERWARDS, lease(&server, &held)).await {
             Ok(Ok(lease)) => {
-                let left = lease.left();
-                if matches!(server.settings.identity, Identity::Token(_))
-                    && left.is_some_and(|left| left <= until_the_next_use())
-                {
-                    let seconds = left.unwrap_or_default().as_secs();
+                held.note(lease);
+                let left = lease.left().filter(|left| *left <= CachePeriod::default().renewed_after());
+                if let (Identity::Token(_), Some(left)) = (&server.settings.identity, left) {
+                    let seconds = left.as_secs();
                     tracing::warn!(key = %server.key, seconds, "the token ends before it is needed again: give another");
-                }
-                let renewed =
-                    Held { token: SecretText::copy_of(held.token.expose_secret()), lease: Some(lease) };
-                let mut slot = self.0.lock().await;
-                if slot.as_ref().is_some_and(|now| Arc::ptr_eq(now, held)) {
-                    *slot = Some(Arc::new(renewed));
                 }
             }
             Ok(Err(error)) => tracing::warn!(%error, "whether the token lasts is not known"),
             Err(_) => tracing::warn!(key = %server.key, "whether the token lasts is not known: no answer"),
         }
-    }
+    });
 }
 
-/// The lease of a token, renewed if it is short and can be.
+/// The lease of a token, renewed if it is due and can be.
 async fn lease(server: &Server, held: &Held) -> Result<Lease> {
-    let lease = match held.lease {
+    let lease = match held.lease() {
         Some(lease) => lease,
         None => {
             let answer = server.call(&Action::LookUpToken, Some(&held.token), None).await?;
-            let whole = answer.number(["data", "creation_ttl"]).unwrap_or(0);
-            let is_renewable = answer.is_true(["data", "renewable"]);
-            Lease::new(answer.number(["data", "ttl"])?, whole, is_renewable)
+            let whole = answer.seconds(["data", "creation_ttl"]).unwrap_or_default();
+            let lease = Lease::new(answer.seconds(["data", "ttl"])?, whole, renewal(&answer, "data"));
+            // It stands, whatever becomes of the renewal.
+            held.note(lease);
+            lease
         }
     };
-    // What a login gave can be had again; what was given is to last for the next use, and once more.
-    let at_least = match server.settings.identity {
-        Identity::Login(_) => Duration::ZERO,
-        Identity::Token(_) => until_the_next_use() * 2,
-    };
-    if !lease.is_renewable || !lease.is_short(at_least) {
+    if !lease.is_due(&server.settings.identity) {
         return Ok(lease);
     }
     let body = Zeroizing::new("{}".to_owned());
     let renewed = server.call(&Action::RenewToken, Some(&held.token), Some(&body)).await?;
-    lease_of(&renewed, lease.whole.as_secs())
+    lease_of(&renewed, lease.whole)
 }
 
-fn lease_of(answer: &Answer, whole: u64) -> Result<Lease> {
-    let left = answer.number(["auth", "lease_duration"])?;
-    Ok(Lease::new(left, whole, answer.is_true(["auth", "renewable"])))
+fn lease_of(answer: &Answer, whole: Duration) -> Result<Lease> {
+    Ok(Lease::new(answer.seconds(["auth", "lease_duration"])?, whole, renewal(answer, "auth")))
+}
+
+fn renewal(answer: &Answer, of: &str) -> Renewal {
+    if answer.is_true([of, "renewable"]) { Renewal::Possible } else { Renewal::Never }
 }
 
 async fn logged_in(server: &Server, login: &Login) -> Result<Held> {
@@ -162,7 +177,7 @@ async fn logged_in(server: &Server, login: &Login) -> Result<Held> {
     let answer = service::asked(server.key.origin(), || server.call(&action, None, Some(&body))).await?;
     let within = |error: Error| error.within(format_args!("login by {login} at {}", server.key));
     let token = answer.string(["auth", "client_token"]).map_err(within)?;
-    Ok(Held { token, lease: Some(lease_of(&answer, 0).map_err(within)?) })
+    Ok(Held::new(token, Some(lease_of(&answer, Duration::ZERO).map_err(within)?)))
 }
 
 /// The body of a login, of its whole length, so that it never moves and leaves a copy behind.
@@ -196,24 +211,51 @@ fn body_of(login: &Login) -> Result<Zeroizing<String>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::Source;
     use super::*;
 
+    fn given() -> Identity {
+        Identity::Token(Source::Variable("VAULT_TOKEN".to_owned()))
+    }
+
+    fn login() -> Identity {
+        let role = Source::Variable("VAULT_ROLE_ID".to_owned());
+        Identity::Login(Login::AppRole { mount: "approle".to_owned(), role, secret: None })
+    }
+
     #[test]
-    fn a_lease_is_short_when_half_is_over_or_less_than_is_needed_is_left() {
-        const HOUR: u64 = 3_600;
-        for (left, whole, is_short_of_a_login, is_short_given) in [
-            (0, 0, false, false),
-            (HOUR, HOUR, false, true),
-            (HOUR - 1, 2 * HOUR, true, true),
-            (2 * HOUR - 1, 2 * HOUR, false, true),
-            (2 * HOUR + 60, 2 * HOUR + 60, false, false),
-            (13 * HOUR, 24 * HOUR, false, false),
-            (11 * HOUR, 24 * HOUR, true, true),
-            (u64::MAX, u64::MAX, false, false),
+    fn a_login_is_renewed_when_half_of_it_is_over_and_what_was_given_at_each_use() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let second = Duration::from_secs(1);
+        for (left, whole, is_due_of_a_login, is_due_given) in [
+            (hours(0), hours(0), false, false),
+            (hours(1) + second, hours(2), false, true),
+            (hours(1) - second, hours(2), true, true),
+            (hours(13), hours(24), false, true),
+            (hours(11), hours(24), true, true),
+            (hours(768), hours(768), false, true),
+            (Duration::MAX, Duration::MAX, false, false),
         ] {
-            let lease = Lease::new(left, whole, true);
-            let short = [Duration::ZERO, until_the_next_use() * 2].map(|at_least| lease.is_short(at_least));
-            assert_eq!(short, [is_short_of_a_login, is_short_given], "{left} of {whole}");
+            let is_due = |renewal| {
+                let lease = Lease::new(left, whole, renewal);
+                [lease.is_due(&login()), lease.is_due(&given())]
+            };
+            assert_eq!(is_due(Renewal::Possible), [is_due_of_a_login, is_due_given], "{left:?} of {whole:?}");
+            assert_eq!(is_due(Renewal::Never), [false, false]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_refused_is_forgotten_though_its_lease_was_noted_since() {
+        let token = |text: &str| Arc::new(Held::new(SecretText::copy_of(text), None));
+        let held = token("hvs.one");
+        for (kept, is_forgotten) in
+            [(Arc::clone(&held), true), (token("hvs.one"), true), (token("hvs.two"), false)]
+        {
+            let tokens = Tokens(tokio::sync::Mutex::new(Some(Arc::clone(&kept))));
+            kept.note(Lease::new(Duration::from_secs(9), Duration::ZERO, Renewal::Possible));
+            tokens.forget(&held).await;
+            assert_eq!(tokens.0.lock().await.is_none(), is_forgotten);
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::env;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,6 +27,12 @@ pub(super) struct Call {
     pub(super) namespace: String,
     pub(super) body: Value,
 }
+
+/// The tokens that calls had.
+static TOKENS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The keys of a server of old.
+static OF_OLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 static DOUBLE: OnceLock<(u16, Double<Call>)> = OnceLock::new();
 
@@ -61,6 +67,30 @@ pub(super) fn answer_with(key: &str, answers: impl IntoIterator<Item = Answer>) 
     double().1.answer_with(key, answers);
 }
 
+/// From here on, looks at `key`, or at a token by the path, get these answers, and OpenBao's after them.
+pub(super) fn answer_looks_with(key: &str, answers: impl IntoIterator<Item = Answer>) {
+    double().1.answer_with(&format!("look at {key}"), answers);
+}
+
+/// From here on, calls for `key` are taken as Vault took them before 1.13: what it doesn't know is passed over.
+pub(super) fn make_old(key: &str) {
+    OF_OLD.lock().unwrap().push(key.to_owned());
+}
+
+/// The tokens that were asked with, since the last time that somebody asked.
+pub(super) fn take_tokens() -> Vec<String> {
+    let mut tokens = std::mem::take(&mut *TOKENS.lock().unwrap());
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+fn without_associated_data(body: &[u8]) -> Bytes {
+    let Ok(mut body) = serde_json::from_slice::<Value>(body) else { return Bytes::new() };
+    body.as_object_mut().unwrap().remove("associated_data");
+    body.to_string().into()
+}
+
 /// The calls for `key`, or of a path, since the last time that somebody asked.
 pub(super) fn take_calls(key: &str) -> Vec<Call> {
     double().1.take_calls(key)
@@ -81,13 +111,16 @@ async fn answer(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Re
         Some(rest) => rest.rsplit('/').next().unwrap().to_owned(),
         None => call.path.clone(),
     };
-    // Whether the key is there is OpenBao's to say.
     let next = match method == Method::GET {
         true => {
-            double().1.note(&key, call);
-            None
+            double().1.note(&key, call.clone());
+            double().1.next(&format!("look at {key}"), call)
         }
         false => double().1.next(&key, call),
+    };
+    let body = match OF_OLD.lock().unwrap().contains(&key) {
+        true => without_associated_data(&body),
+        false => body,
     };
     match next {
         Some(Answer::Says(status, body)) => respond(status, body),
@@ -127,8 +160,12 @@ fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<
     if method != Method::POST || header("content-type") != "application/json" {
         return Err("method");
     }
-    if header("x-vault-token").is_empty() != path.ends_with("/login") {
+    let token = header("x-vault-token");
+    if token.is_empty() != path.ends_with("/login") {
         return Err("token");
+    }
+    if !token.is_empty() {
+        TOKENS.lock().unwrap().push(token.to_owned());
     }
     let body: Value = serde_json::from_slice(body).map_err(|_| "body")?;
     let mut members: Vec<&str> = body.as_object().ok_or("body")?.keys().map(String::as_str).collect();

@@ -10,7 +10,7 @@ use credvault::ErrorKind;
 use credvault::provider::{MasterKeyProvider, VaultTransit};
 use serde_json::json;
 
-use super::double::{Answer, actions, answer_with, fails, take_calls};
+use super::double::{Answer, actions, answer_looks_with, answer_with, fails, take_calls};
 use super::{assert_says, at, context, key, provider, record_of, refusal};
 
 /// More answers than are asked for.
@@ -58,6 +58,23 @@ async fn a_failure_that_may_be_over_is_asked_again_four_times_at_most() {
         assert!(began.elapsed() < Duration::from_secs(22));
         answer_with(&key, []);
     }
+}
+
+#[tokio::test]
+async fn a_look_at_the_key_that_fails_is_made_again_and_nothing_is_encrypted_without_it() {
+    let key = key();
+    for (answer, times) in [(fails(503, ""), 2), (Answer::Never, 1)] {
+        answer_looks_with(&key, vec![answer; times]);
+        provider(&key).create(&context()).await.unwrap();
+        let calls = actions(&key);
+        assert_eq!(calls.iter().filter(|call| *call == "keys").count(), times + 1, "{calls:?}");
+        assert_eq!(calls[times + 1..], ["encrypt", "decrypt"]);
+    }
+    answer_looks_with(&key, vec![fails(503, "Vault is sealed"); 9]);
+    let error = provider(&key).create(&context()).await.unwrap_err();
+    assert_says(&error, ErrorKind::Provider, &["sealed", "look at the key"]);
+    assert!(error.is_retryable());
+    assert_eq!(actions(&key), ["keys"; 4]);
 }
 
 #[tokio::test]

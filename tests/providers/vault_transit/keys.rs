@@ -8,8 +8,10 @@ use credvault::provider::{KeyBytes, MasterKeyProvider, ProviderRecord, VaultTran
 use serde_json::json;
 use uuid::Uuid;
 
-use super::double::{actions, take_calls};
-use super::{as_root, assert_says, at, context, key, provider, record_of, refusal, rotate};
+use super::double::{actions, make_old, take_calls};
+use super::{
+    as_root, assert_says, at, context, is_once_more, key, once_more, provider, record_of, refusal, rotate,
+};
 
 #[tokio::test]
 async fn a_key_that_was_made_unlocks_again_by_one_call() {
@@ -17,7 +19,8 @@ async fn a_key_that_was_made_unlocks_again_by_one_call() {
     let (_, record) = provider(&key).create(&context()).await.unwrap();
     assert!(record.as_str().starts_with(&format!("vault-transit$v=1${}$vault:v1:", at(&key))));
     // A token of the least policy may not look whether the key is there.
-    assert_eq!(actions(&key), ["keys", "encrypt"]);
+    // It is tried out that the context is authenticated.
+    assert_eq!(actions(&key), ["keys", "encrypt", "decrypt"]);
     let again = provider(&key).unlock(&record, &context()).await.unwrap();
     assert_eq!(again.id(), context().master_key_id);
     let [call] = take_calls(&key).try_into().unwrap();
@@ -51,6 +54,47 @@ fn derived_key() -> String {
     let key = format!("k-{}", Uuid::new_v4());
     as_root(Method::POST, &format!("team/transit/keys/{key}"), &json!({"derived": true}));
     key
+}
+
+#[tokio::test]
+async fn a_server_that_binds_nothing_to_its_ciphertexts_is_of_no_use() {
+    let key = key();
+    make_old(&key);
+    let given = KeyBytes::generate().unwrap();
+    for error in [
+        provider(&key).create(&context()).await.map(|_| ()).unwrap_err(),
+        provider(&key).wrap(&given, &context()).await.map(|_| ()).unwrap_err(),
+    ] {
+        assert_says(&error, ErrorKind::Unsupported, &["associated_data", "Vault 1.13 or newer", &at(&key)]);
+        assert!(!error.is_retryable());
+    }
+    assert_eq!(actions(&key), ["keys", "encrypt", "decrypt"].repeat(2));
+
+    // There a derived key binds what matters all the same.
+    let derived = derived_key();
+    make_old(&derived);
+    let record = record_of(&derived).await;
+    provider(&derived).unlock(&record, &context()).await.unwrap();
+    let other = context().for_organization(Some(Uuid::from_u128(9).into()));
+    assert_eq!(refusal(&derived, &record, &other).await.kind(), ErrorKind::Tampered);
+}
+
+#[tokio::test]
+async fn who_wraps_a_key_must_have_the_right_to_unwrap_it() {
+    if !is_once_more() {
+        let policy = json!({"policy": "path \"team/transit/encrypt/*\" { capabilities = [\"update\"] }"});
+        as_root(Method::POST, "sys/policies/acl/credvault-encrypts", &policy);
+        let token = as_root(Method::POST, "auth/token/create", &json!({"policies": ["credvault-encrypts"]}));
+        let token = token["auth"]["client_token"].as_str().unwrap();
+        return once_more(
+            "keys::who_wraps_a_key_must_have_the_right_to_unwrap_it",
+            &[("VAULT_TOKEN", token)],
+        );
+    }
+    let key = key();
+    let error = provider(&key).create(&context()).await.unwrap_err();
+    let policy = format!("path \"team/transit/decrypt/{key}\" {{ capabilities = [\"update\"] }}");
+    assert_says(&error, ErrorKind::Refused, &[&policy]);
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -18,7 +17,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::double::{Answer, actions, answer_with, take_calls, variable};
+use super::tokens::{idle, renewed, seen_to};
 use super::{as_root, assert_says, context, is_once_more, key, once_more, provider, record_of, refusal};
+use crate::conformance::shown::Secrets;
 
 /// A role of AppRole at a path of its own: the path, the role's id, and a secret of it.
 fn app_role(settings: &Value) -> [String; 3] {
@@ -52,13 +53,15 @@ async fn an_app_role_logs_in_once_and_once_more_when_its_token_is_refused() {
         let test = "an_app_role_logs_in_once_and_once_more_when_its_token_is_refused";
         return with_app_role(test, &json!({"token_ttl": "24h"}));
     }
+    let secrets =
+        Secrets::traced(["VAULT_ROLE_ID", "BAO_SECRET_ID"].map(|name| variable(name).into()).into());
     let key = key();
     let provider = provider(&key);
     let (_, record) = provider.create(&context()).await.unwrap();
     for _ in 0..3 {
         provider.unlock(&record, &context()).await.unwrap();
     }
-    assert_eq!((logins(), actions(&key).len()), (1, 5));
+    assert_eq!((logins(), actions(&key).len()), (1, 6));
     assert!(
         ["lookup-self", "renew-self"].iter().all(|call| take_calls(&format!("auth/token/{call}")).is_empty())
     );
@@ -80,6 +83,38 @@ async fn an_app_role_logs_in_once_and_once_more_when_its_token_is_refused() {
     let context = context();
     let (one, two) = tokio::join!(fresh.unlock(&record, &context), fresh.unlock(&record, &context));
     one.and(two).unwrap();
+    assert_eq!(logins(), 1);
+    secrets.assert_hidden(&format!("{provider:?} {error} {error:?}"));
+    // What the double handed on in clear text is known by the double alone.
+    Secrets::traced(tokens_of_logins()).assert_hidden(&format!("{provider:?} {fresh:?}"));
+}
+
+/// The tokens that a login of this process gave: what the calls had.
+fn tokens_of_logins() -> Vec<Vec<u8>> {
+    let tokens = super::double::take_tokens();
+    assert!(!tokens.is_empty());
+    tokens.into_iter().map(String::into_bytes).collect()
+}
+
+#[tokio::test]
+async fn a_token_that_ended_is_found_out_by_the_look_and_nothing_is_made_without_one() {
+    if !is_once_more() {
+        let test = "a_token_that_ended_is_found_out_by_the_look_and_nothing_is_made_without_one";
+        return with_app_role(test, &json!({"token_ttl": "24h"}));
+    }
+    let key = key();
+    let provider = provider(&key);
+    provider.create(&context()).await.unwrap();
+    assert_eq!((logins(), actions(&key)), (1, ["keys", "encrypt", "decrypt"].map(String::from).to_vec()));
+    let revoke = format!("sys/leases/revoke-prefix/auth/{}", variable("VAULT_AUTH_MOUNT"));
+    as_root(Method::POST, &revoke, &json!({}));
+    provider.create(&context()).await.unwrap();
+    let calls = ["keys", "keys", "encrypt", "decrypt"].map(String::from).to_vec();
+    assert_eq!((logins(), actions(&key)), (1, calls), "the look had the token that ended");
+    // One login at most, though each of the calls is refused.
+    answer_with(&key, vec![super::double::fails(403, "permission denied"); 9]);
+    as_root(Method::POST, &revoke, &json!({}));
+    provider.create(&context()).await.unwrap_err();
     assert_eq!(logins(), 1);
 }
 
@@ -111,14 +146,14 @@ async fn a_login_is_renewed_once_half_of_its_time_is_over() {
     let key = key();
     let provider = provider(&key);
     let (_, record) = provider.create(&context()).await.unwrap();
-    let renewals = || take_calls("auth/token/renew-self").len();
-    assert_eq!((logins(), renewals()), (1, 0));
-    std::thread::sleep(Duration::from_millis(10_100));
+    assert_eq!((logins(), seen_to()), (1, [0, 0]));
+    tokio::time::sleep(Duration::from_millis(10_100)).await;
     provider.unlock(&record, &context()).await.unwrap();
-    assert_eq!((logins(), renewals()), (0, 1));
+    renewed([0, 1]).await;
     // From here on it is a fresh one.
     provider.unlock(&record, &context()).await.unwrap();
-    assert_eq!((logins(), renewals()), (0, 0));
+    idle().await;
+    assert_eq!((logins(), seen_to()), (0, [0, 0]));
 }
 
 #[tokio::test]
@@ -218,9 +253,13 @@ async fn a_pod_logs_in_by_the_token_of_its_service_account() {
         }
         return;
     }
+    let jwt = fs::read(variable("VAULT_JWT_FILE")).unwrap();
+    let signed = jwt.split(|byte| *byte == b'.').nth(1).unwrap().to_vec();
+    let secrets = Secrets::traced(vec![jwt, signed]);
     let key = key();
     let provider = provider(&key);
     let created = provider.create(&context()).await;
+    secrets.assert_hidden(&format!("{provider:?} {created:?}"));
     if variable("CREDVAULT_TEST_EXPECTS") == "credvault" {
         provider.unlock(&created.unwrap().1, &context()).await.unwrap();
     } else {
@@ -231,74 +270,6 @@ async fn a_pod_logs_in_by_the_token_of_its_service_account() {
         );
     }
     assert_eq!(logins(), 1);
-}
-
-/// A token of the tests' policy, and where it is.
-fn token(settings: &Value) -> String {
-    let mut settings = settings.clone();
-    settings["policies"] = json!(["credvault-tests"]);
-    let answer = as_root(Method::POST, "auth/token/create", &settings);
-    answer["auth"]["client_token"].as_str().unwrap().to_owned()
-}
-
-fn write_token(path: &Path, token: &str) {
-    fs::write(path, format!("{token}\n")).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
-}
-
-#[tokio::test]
-async fn a_token_in_a_file_is_looked_at_once_renewed_when_it_is_short_and_can_be_exchanged() {
-    let test = "logins::a_token_in_a_file_is_looked_at_once_renewed_when_it_is_short_and_can_be_exchanged";
-    if !is_once_more() {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("token");
-        write_token(&path, &token(&json!({"ttl": "24h"})));
-        return once_more(test, &[("VAULT_TOKEN_FILE", path.to_str().unwrap())]);
-    }
-    let path = variable("VAULT_TOKEN_FILE");
-    let (path, key) = (Path::new(&path), key());
-    let provider = provider(&key);
-    let (_, record) = provider.create(&context()).await.unwrap();
-    provider.unlock(&record, &context()).await.unwrap();
-    let seen_to =
-        || ["lookup-self", "renew-self"].map(|call| take_calls(&format!("auth/token/{call}")).len());
-    assert_eq!(seen_to(), [1, 0]);
-
-    let short = token(&json!({"ttl": "1h"}));
-    write_token(path, &short);
-    let last_renewal = || {
-        as_root(Method::POST, "auth/token/lookup", &json!({"token": short}))["data"]["last_renewal"].clone()
-    };
-    assert_eq!(last_renewal(), Value::Null);
-    provider.unlock(&record, &context()).await.unwrap();
-    assert_eq!(seen_to(), [1, 1]);
-    assert_ne!(last_renewal(), Value::Null);
-    // It is not known how long it lasts if that isn't said: it unlocks all the same.
-    answer_with(
-        "auth/token/renew-self",
-        [super::double::fails(503, "sealed"), Answer::Says(200, "{}".into())],
-    );
-    for _ in 0..2 {
-        provider.unlock(&record, &context()).await.unwrap();
-    }
-
-    as_root(Method::POST, "auth/token/revoke", &json!({"token": short}));
-    actions(&key);
-    let error = refusal(&key, &record, &context()).await;
-    let policy = format!("path \"team/transit/decrypt/{key}\" {{ capabilities = [\"update\"] }}");
-    assert_says(&error, ErrorKind::Refused, &["not valid any more", &policy]);
-    assert_eq!(actions(&key), ["decrypt"]);
-    write_token(path, &token(&json!({"ttl": "24h", "renewable": false})));
-    provider.unlock(&record, &context()).await.unwrap();
-
-    fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
-    actions(&key);
-    let error = provider.unlock(&record, &context()).await.unwrap_err();
-    assert_says(&error, ErrorKind::Provider, &["mode 0644", "chmod 600"]);
-    fs::remove_file(path).unwrap();
-    let error = provider.unlock(&record, &context()).await.unwrap_err();
-    assert_says(&error, ErrorKind::Provider, &["can't be found"]);
-    assert!(actions(&key).is_empty());
 }
 
 #[tokio::test]
@@ -318,8 +289,11 @@ async fn a_key_that_is_missing_is_never_made_by_a_token_that_could() {
     let record = record_of("there").await;
     provider("there").unlock(&record, &context()).await.unwrap();
     let calls = take_calls("there");
-    assert_eq!(calls.len(), 3);
+    assert_eq!(calls.len(), 4);
     assert!(calls.iter().all(|call| call.namespace == variable("VAULT_NAMESPACE")));
+    let other = context().for_organization(Some(Uuid::nil().into()));
+    let error = refusal("there", &record, &other).await;
+    assert_says(&error, ErrorKind::Tampered, &["namespace", &variable("VAULT_NAMESPACE"), "VAULT_NAMESPACE"]);
     // Every one of them was for the namespace's key alone.
     let elsewhere =
         VaultTransit::new(&format!("http://{}/transit/there", variable("CREDVAULT_BAO"))).unwrap();

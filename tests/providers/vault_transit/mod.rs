@@ -7,6 +7,7 @@ mod keys;
 mod logins;
 mod manual;
 mod servers;
+mod tokens;
 mod vaults;
 
 use std::process::Command;
