@@ -22,15 +22,29 @@ fn the_manuals_commands_make_a_key_a_role_a_vault_and_the_next_version() {
         let block = block.replace("https://bao.example:8200", &format!("http://{}", bao.address));
         block.replace("/etc/credvault", folder.path().to_str().unwrap())
     });
-    let [administrator, operator, service, rotation, next] = blocks.collect::<Vec<_>>().try_into().unwrap();
+    let [administrator, operator, service, kubernetes, pod, rotation, rights, next] =
+        blocks.collect::<Vec<_>>().try_into().unwrap();
+    // No Kubernetes is asked, as no pod logs in here.
+    let authority = rcgen::generate_simple_self_signed(["kubernetes".to_owned()]).unwrap().cert.pem();
+    fs::write(path("kubernetes.pem"), authority).unwrap();
     // An administrator's commands are root's; an operator has a token of the operator's policy, as a login leaves it.
     let script = format!(
         "set -euo pipefail
-umask 077
+umask 022
 bao() {{ BAO_TOKEN=$ROOT command bao \"$@\"; }}
 put() {{ credvault put --organization 00000000-0000-0000-0000-000000000001 --connector github --create; }}
+chown() {{ [ \"$1\" = credvault ] && shift && command chown \"$(id -u)\" \"$@\"; }}
 {administrator}
-bao token create -policy=credvault-operator -field=token >~/.vault-token
+[ \"$(stat -c %a {folder}/role-id {folder}/secret-id | sort -u)\" = 600 ]
+[[ $(bao secrets list -detailed -format=json) == *associated_data* ]]
+# No name becomes a key by encrypting with it, not even root's.
+if bao write transit/encrypt/missing plaintext=AAAA; then exit 1; fi
+{kubernetes}
+(
+{pod}
+[ \"$(bao read -field=bound_service_account_names auth/kubernetes/role/$VAULT_ROLE)\" = '[credvault]' ]
+)
+(umask 077 && bao token create -policy=credvault-operator -field=token >~/.vault-token)
 {operator}
 echo '{{\"access_token\": \"t\"}}' | put
 (
@@ -41,13 +55,16 @@ if credvault master-key refresh; then exit 1; fi
 )
 {rotation}
 credvault verify
-bao write -f transit/keys/credvault-2
-printf %s \"$ROOT\" >~/.vault-token
+{rights}
 {next}
 if credvault verify; then exit 1; fi
+(
+{service}
 export CREDVAULT_MASTER_KEY=${{CREDVAULT_MASTER_KEY}}-2
 credvault verify
+)
 ",
+        folder = folder.path().display(),
         next = next.replace("credvault rewrap", "credvault rewrap --yes"),
     );
     let command = Path::new(env!("CARGO_BIN_EXE_credvault")).parent().unwrap();
