@@ -18,13 +18,35 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// `Provider`, naming the file and what to do.
 pub(super) fn read(what: &str, path: &Path, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
+    read_by(Rule::OwnersAlone, what, path, max_bytes)
+}
+
+/// The same of a file whose owner and mode are others' business: certificates, or what Kubernetes puts into a pod.
+///
+/// # Errors
+///
+/// `Provider`, naming the file and what to do.
+#[cfg(feature = "vault-transit")]
+pub(super) fn read_of_anyone(what: &str, path: &Path, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
+    read_by(Rule::Anyones, what, path, max_bytes)
+}
+
+/// Whose a file may be, and who may read it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    OwnersAlone,
+    #[cfg(feature = "vault-transit")]
+    Anyones,
+}
+
+fn read_by(rule: Rule, what: &str, path: &Path, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
     let failed = |doing: &str, error: io::Error| {
         Error::new(ErrorKind::Provider, format!("{what} {path:?} can't be {doing}: {error}"))
     };
     // Before it is opened: to open a device can do something. Once more afterwards, as it may be another by then.
-    check(what, path, &std::fs::metadata(path).map_err(|error| failed("found", error))?, max_bytes)?;
+    check(rule, what, path, &std::fs::metadata(path).map_err(|error| failed("found", error))?, max_bytes)?;
     let mut file = open(path).map_err(|error| failed("opened", error))?;
-    check(what, path, &file.metadata().map_err(|error| failed("read", error))?, max_bytes)?;
+    check(rule, what, path, &file.metadata().map_err(|error| failed("read", error))?, max_bytes)?;
 
     // One buffer, never grown, so that no copy stays behind; one byte more than allowed tells that there is more.
     let mut bytes = Zeroizing::new(vec![0; max_bytes + 1]);
@@ -56,15 +78,17 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn check(what: &str, path: &Path, metadata: &Metadata, max_bytes: usize) -> Result<()> {
+fn check(rule: Rule, what: &str, path: &Path, metadata: &Metadata, max_bytes: usize) -> Result<()> {
     if !metadata.is_file() {
         return Err(Error::new(ErrorKind::Provider, format!("{what} {path:?} is not a regular file")));
     }
     if metadata.len() > max_bytes as u64 {
         return Err(too_large(what, path, max_bytes));
     }
-    #[cfg(unix)]
-    check_rights(what, path, metadata)?;
+    if rule == Rule::OwnersAlone {
+        #[cfg(unix)]
+        check_rights(what, path, metadata)?;
+    }
     Ok(())
 }
 

@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 
 use super::failure::{self, Action};
 use super::key::Key;
-use super::settings::{MAX_CERTIFICATES_BYTES, Settings, read_file};
+use super::settings::{MAX_CERTIFICATES_BYTES, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
-use crate::provider::in_background;
+use crate::provider::{guarded_file, in_background};
 use crate::secret::SecretText;
 
 /// How long a connection may take: less than an answer may, so that the error says which of the two it was.
@@ -215,7 +215,7 @@ fn roots(settings: &Settings) -> Result<RootCertStore> {
         return Ok(roots);
     };
     let refuse = |what: &str| Error::new(ErrorKind::Provider, format!("certificate file {path:?} {what}"));
-    let pem = read_file("certificate file", path, MAX_CERTIFICATES_BYTES)?;
+    let pem = guarded_file::read_of_anyone("certificate file", path, MAX_CERTIFICATES_BYTES)?;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|_| refuse("is not PEM"))?;
         roots.add(certificate).map_err(|_| refuse("has a certificate that can't be trusted"))?;

@@ -2,12 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
-use zeroize::Zeroizing;
 
 use super::key::is_path;
 use crate::error::{Error, ErrorKind, Result};
@@ -129,30 +126,8 @@ impl fmt::Display for Source {
 ///
 /// `Provider` if it is not there, empty or too long.
 pub(super) fn service_account_token(path: &Path) -> Result<SecretText> {
-    checked(&Source::File(path.to_owned()), &read_file("service account token", path, MAX_SECRET_BYTES + 1)?)
-}
-
-/// A file that is no secret of ours, at most `max_bytes` of it.
-///
-/// # Errors
-///
-/// `Provider`, naming the file.
-pub(super) fn read_file(what: &str, path: &Path, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
-    let failed = |why: &dyn fmt::Display| {
-        Error::new(ErrorKind::Provider, format!("{what} {path:?} can't be read: {why}"))
-    };
-    // Before it is opened: a pipe would wait for its writer.
-    if !std::fs::metadata(path).map_err(|error| failed(&error))?.is_file() {
-        return Err(failed(&"it is no regular file"));
-    }
-    let file = File::open(path).map_err(|error| failed(&error))?;
-    // Room for all of it, so that no copy stays behind; one byte more than allowed tells that there is more.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
-    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
-    if bytes.len() > max_bytes {
-        return Err(failed(&format_args!("it has more than {max_bytes} bytes")));
-    }
-    Ok(bytes)
+    let bytes = guarded_file::read_of_anyone("service account token", path, MAX_SECRET_BYTES + 1)?;
+    checked(&Source::File(path.to_owned()), &bytes)
 }
 
 /// A secret that can be sent: a line of visible ASCII.

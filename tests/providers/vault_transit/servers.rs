@@ -3,11 +3,17 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
 
 use axum::http::Method;
 use credvault::ErrorKind;
 use credvault::provider::{MasterKeyProvider, VaultTransit};
+use rcgen::CertificateParams;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -43,7 +49,7 @@ impl Bao {
             }
             if line.contains("Development mode should NOT be used") {
                 // It is read to the end, so that the server never waits for that.
-                std::thread::spawn(move || lines.for_each(drop));
+                thread::spawn(move || lines.for_each(drop));
                 return bao;
             }
         }
@@ -116,7 +122,7 @@ async fn a_certificate_is_trusted_of_the_authority_that_is_said_and_of_no_other(
             (String::new(), &address, "no authority that is trusted"),
             (path("none.pem"), &address, "has no certificate"),
             (path("broken.pem"), &address, "certificate file"),
-            (path("missing.pem"), &address, "can't be read"),
+            (path("missing.pem"), &address, "can't be found"),
             (own.clone(), &address.replace("127.0.0.1", "localhost"), ""),
             (own.clone(), &plain, "HTTP status 400"),
             (own.clone(), &without, "doesn't speak TLS"),
@@ -140,4 +146,65 @@ async fn a_certificate_is_trusted_of_the_authority_that_is_said_and_of_no_other(
             assert!(!error.is_retryable(), "{error}");
         }
     }
+}
+
+/// A server that shows this certificate, and says no more.
+fn shows(params: CertificateParams, path: &Path) -> u16 {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(path, certificate.pem()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map(Result::unwrap) {
+            let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_or_another_time_is_not_trusted_whoever_gave_it() {
+    let test = "servers::a_certificate_for_another_name_or_another_time_is_not_trusted_whoever_gave_it";
+    if !is_once_more() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("own.pem");
+        let of = |name: &str| CertificateParams::new([name.to_owned()]).unwrap();
+        let (mut expired, mut early) = (of("localhost"), of("localhost"));
+        expired.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        early.not_before = rcgen::date_time_ymd(3001, 1, 1);
+        early.not_after = rcgen::date_time_ymd(3002, 1, 1);
+        for (params, expected) in [
+            (of("bao.example"), "for another name"),
+            (expired, "has expired"),
+            (early, "not valid yet"),
+            // Else it is trusted, and no HTTP is spoken.
+            (of("localhost"), "can't be reached"),
+        ] {
+            let address = format!("https://localhost:{}", shows(params, &path));
+            let variables = [
+                ("VAULT_TOKEN", ROOT),
+                ("VAULT_CACERT", path.to_str().unwrap()),
+                ("CREDVAULT_TEST_ADDRESS", &address),
+                ("CREDVAULT_TEST_EXPECTS", expected),
+            ];
+            once_more(test, &variables);
+        }
+        return;
+    }
+    let provider = VaultTransit::new(&format!("{}/transit/k", variable("CREDVAULT_TEST_ADDRESS"))).unwrap();
+    let expected = variable("CREDVAULT_TEST_EXPECTS");
+    let error = provider.create(&context()).await.unwrap_err();
+    assert_says(&error, ErrorKind::Provider, &[&expected]);
+    assert_eq!(error.is_retryable(), expected == "can't be reached", "{error}");
 }
