@@ -79,10 +79,10 @@ use crate::id::MasterKeyId;
 
 /// A source of master keys.
 ///
-/// The built-in ones are [`KeyFile`], [`Environment`] and [`Passphrase`]; [`from_spec`] makes them from a
-/// string. To keep the master key in a key-management service, implement this trait: let `create` draw a key
-/// with [`KeyBytes::generate`], have the service encrypt it, and return its ciphertext as the record; `unlock`
-/// has the service decrypt it.
+/// The built-in ones are [`KeyFile`], [`Environment`] and [`Passphrase`]; those that a key-management service is behind
+/// are features, [each with a page](crate::manual::providers). [`from_spec`] makes them all from a string. To keep the
+/// master key in another service, implement this trait: let `create` draw a key with [`KeyBytes::generate`], have the
+/// service encrypt it, and return its ciphertext as the record; `unlock` has the service decrypt it.
 ///
 /// ```
 /// use credvault::provider::{KeyBytes, MasterKey, MasterKeyProvider, ProviderContext, ProviderRecord};

@@ -1,8 +1,7 @@
 //! What an error of Google Cloud KMS means, in words of ours: its own may repeat what it was asked.
 
 use std::error::Error as StdError;
-use std::path::Path;
-use std::{env, fmt, io};
+use std::{fmt, io};
 
 use google_cloud_auth::build_errors;
 use google_cloud_gax::client_builder;
@@ -45,7 +44,7 @@ pub(super) fn explained(action: Action, error: &SdkError) -> Error {
         return Error::new(ErrorKind::Provider, "Google Cloud KMS gave an answer that makes no sense");
     }
     if error.is_authentication() {
-        return no_token(error.is_transient_and_before_rpc());
+        return if error.is_transient_and_before_rpc() { no_token_yet() } else { not_accepted() };
     }
     if is_mistrusted(error) {
         return Error::new(
@@ -75,39 +74,23 @@ pub(super) fn unreadable(error: &build_errors::Error) -> Error {
     Error::new(ErrorKind::InvalidInput, what)
 }
 
-/// No token for the credentials.
-pub(super) fn no_token(may_be_over: bool) -> Error {
-    match (has_a_file(), may_be_over) {
-        (true, true) => {
-            Error::new(ErrorKind::Provider, "no token could be had for the Google credentials").retryable()
-        }
-        (true, false) => Error::new(ErrorKind::Refused, "Google doesn't accept the credentials"),
-        (false, true) => no_credentials().retryable(),
-        (false, false) => no_credentials(),
-    }
+/// No token for credentials that are there, for a reason that may be over.
+pub(super) fn no_token_yet() -> Error {
+    Error::new(ErrorKind::Provider, "no token could be had for the Google credentials").retryable()
 }
 
-/// A metadata server is on the same machine: one that says nothing isn't there.
-pub(super) fn no_token_in_time() -> Error {
-    match has_a_file() {
-        true => no_token(true),
-        false => no_credentials(),
-    }
+/// Credentials that are there, and of no use.
+pub(super) fn not_accepted() -> Error {
+    Error::new(ErrorKind::Refused, "Google doesn't accept the credentials")
 }
 
-fn no_credentials() -> Error {
+/// No file of credentials, and no token of a metadata server.
+pub(super) fn no_credentials() -> Error {
     Error::new(
         ErrorKind::Provider,
         "there are no Google credentials: GOOGLE_APPLICATION_CREDENTIALS isn't set, gcloud has no default for applications, \
          and there is no metadata server that gives a token",
     )
-}
-
-/// Whether the SDK finds a file of credentials, and so asks no metadata server. It only chooses words.
-fn has_a_file() -> bool {
-    let file = ".config/gcloud/application_default_credentials.json";
-    env::var_os("GOOGLE_APPLICATION_CREDENTIALS").is_some()
-        || env::var_os("HOME").is_some_and(|home| Path::new(&home).join(file).exists())
 }
 
 /// No client could be made.

@@ -1,6 +1,7 @@
 //! Master keys that a key of Google Cloud KMS encrypts.
 
 mod client;
+mod credentials;
 mod endpoint;
 mod failure;
 mod name;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use crc::{CRC_32_ISCSI, Crc};
 use google_cloud_kms_v1::client::KeyManagementService;
 use google_cloud_kms_v1::model::{DecryptResponse, EncryptResponse};
+use tokio::sync::OnceCell;
 use zeroize::{Zeroize, Zeroizing};
 
 use self::client::{guarded, untraced};
@@ -80,9 +82,14 @@ impl GcpKms {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let call = &call;
+        // Kept from one attempt to the next, so that a slow token doesn't take each one's time. What fails isn't kept: the SDK
+        // would give the same error for ten seconds, or for good.
+        let client = &OnceCell::new();
         service::asked("Google Cloud KMS", || async move {
-            let answer = match guarded(client::client(self.endpoint.clone())).await {
-                Ok(client) => untraced(call(client)).await,
+            let client: Result<&KeyManagementService> =
+                client.get_or_try_init(|| guarded(client::client(self.endpoint.clone()))).await;
+            let answer = match client {
+                Ok(client) => untraced(call(client.clone())).await,
                 Err(error) => Err(error),
             };
             answer.map_err(|error| error.within(format_args!("{action} on {}", self.key)))

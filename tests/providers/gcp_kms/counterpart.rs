@@ -19,6 +19,12 @@ pub(super) fn key() -> String {
     service::create_key()
 }
 
+/// What a token is had for.
+pub(super) fn credentials() -> Vec<Vec<u8>> {
+    let user: Value = serde_json::from_slice(&fs::read(file("user.json")).unwrap()).unwrap();
+    ["client_secret", "refresh_token"].map(|name| user[name].as_str().unwrap().as_bytes().to_vec()).to_vec()
+}
+
 /// A key by its name.
 pub(crate) struct Key(String);
 
@@ -42,10 +48,7 @@ impl Counterpart for Key {
     }
 
     fn secrets(&self) -> Vec<Vec<u8>> {
-        let user: Value = serde_json::from_slice(&fs::read(file("user.json")).unwrap()).unwrap();
-        ["client_secret", "refresh_token"]
-            .map(|name| user[name].as_str().unwrap().as_bytes().to_vec())
-            .to_vec()
+        credentials()
     }
 }
 

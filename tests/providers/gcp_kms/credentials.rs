@@ -1,80 +1,132 @@
 //! Where a token comes from, and what is said when none comes.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::time::{Duration, Instant};
 
 use credvault::ErrorKind;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::command::init;
-use super::double::{Answer, TOKENS, actions, answer_with, file, take_calls, variable};
+use super::double::{
+    Answer, MACHINES_TOKEN, TOKENS, UNIVERSE, actions, answer_with, fails, file, take_calls, variable,
+};
 use super::key;
 
 const FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
-/// All in one: what stands for Google's token service has one queue of answers.
-#[tokio::test]
-async fn credentials_that_are_refused_are_told_from_a_token_service_that_fails() {
-    let key = key();
-    let user = file("user.json").display().to_string();
-    let (done, said) = init(&key, &[(FILE, &user)]).await;
-    assert!(done, "{said}");
-    assert_eq!(actions(&key), ["encrypt", "decrypt"]);
+/// More answers than are asked for.
+const MANY: usize = 20;
 
-    let folder = TempDir::new().unwrap();
-    let of_another = folder.path().join("user.json");
-    fs::write(&of_another, fs::read_to_string(&user).unwrap().replace("of-the-user", "of-another")).unwrap();
-    take_calls(TOKENS);
-    let (done, said) = init(&key, &[(FILE, of_another.to_str().unwrap())]).await;
-    assert!(!done && said.contains("Google doesn't accept the credentials"), "{said}");
-    let theirs = |call: &super::double::Call| call.body["refresh_token"] == "1//hunter2-of-another";
-    assert_eq!(take_calls(TOKENS).iter().filter(|call| theirs(call)).count(), 1, "asked again");
-    assert!(take_calls(&key).is_empty());
+/// Credentials of a user in `folder`, and where the double has a token service for them alone.
+fn user(folder: &TempDir) -> (String, String) {
+    let (path, service) = (folder.path().join("user.json"), format!("{TOKENS}/{}", Uuid::new_v4()));
+    let text = fs::read_to_string(file("user.json")).unwrap();
+    fs::write(&path, text.replace(TOKENS, &service)).unwrap();
+    (path.display().to_string(), service)
 }
 
-/// Credentials of a user, whose token service gives every request this answer; and how many it got.
-fn credentials_whose_service_answers(folder: &TempDir, answer: &'static str) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let path = folder.path().join(format!("{}.json", listener.local_addr().unwrap().port()));
-    let user = fs::read_to_string(file("user.json")).unwrap();
-    fs::write(&path, user.replace(&variable("CREDVAULT_GCP_DOUBLE"), &address)).unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map(Result::unwrap) {
-            count.fetch_add(1, Ordering::Relaxed);
-            let _ = stream.read(&mut [0; 16_384]);
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    });
-    (path.display().to_string(), asked)
+/// A metadata server of the double for one test alone: what `GCE_METADATA_HOST` says for it, and the path that it's below.
+fn metadata_server() -> (String, String) {
+    let path = format!("/{}", Uuid::new_v4());
+    (variable("CREDVAULT_GCP_DOUBLE") + &path, path)
+}
+
+#[tokio::test]
+async fn credentials_that_are_refused_are_said_and_not_tried_again() {
+    let (key, folder) = (key(), TempDir::new().unwrap());
+    let (path, service) = user(&folder);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("of-the-user", "of-another")).unwrap();
+    let (done, said) = init(&key, &[(FILE, &path)]).await;
+    assert!(!done && said.contains("Google doesn't accept the credentials"), "{said}");
+    let calls = take_calls(&service);
+    assert_eq!(calls.len(), 1, "asked again");
+    assert_eq!(calls[0].body["refresh_token"], "1//hunter2-of-another");
+    assert!(take_calls(&key).is_empty());
 }
 
 #[tokio::test]
 async fn a_token_service_that_is_down_is_asked_again() {
+    let (key, folder) = (key(), TempDir::new().unwrap());
+    let (path, service) = user(&folder);
+    answer_with(&service, vec![Answer::Says(503, "hunter2".to_owned()); 3]);
+    let (done, said) = init(&key, &[(FILE, &path)]).await;
+    assert!(done, "{said}");
+    answer_with(&service, vec![Answer::Says(503, "hunter2".to_owned()); MANY]);
+    take_calls(&service);
+    let (done, said) = init(&key, &[(FILE, &path)]).await;
+    assert!(!done && said.contains("no token could be had") && said.contains("try again"), "{said}");
+    assert_eq!(take_calls(&service).len(), 4);
+}
+
+#[tokio::test]
+async fn the_attempts_for_one_key_share_a_token() {
+    let (key, folder) = (key(), TempDir::new().unwrap());
+    let (path, service) = user(&folder);
+    answer_with(&key, vec![fails(503, "UNAVAILABLE"); 3]);
+    let (done, said) = init(&key, &[(FILE, &path)]).await;
+    assert!(done, "{said}");
+    assert_eq!(actions(&key), ["encrypt", "encrypt", "encrypt", "encrypt", "decrypt"]);
+    assert_eq!(take_calls(&service).len(), 2, "one to encrypt with, one to decrypt with");
+}
+
+#[tokio::test]
+async fn a_metadata_server_that_says_nothing_at_first_is_asked_again() {
+    for what in [MACHINES_TOKEN, UNIVERSE] {
+        let (key, (host, server)) = (key(), metadata_server());
+        answer_with(&(server.clone() + what), [Answer::Never]);
+        let (done, said) = init(&key, &[("GCE_METADATA_HOST", &host)]).await;
+        assert!(done, "{what}: {said}");
+        assert_eq!(take_calls(&(server + what)).len(), 3, "{what}: none, to encrypt, to decrypt");
+        assert_eq!(actions(&key), ["encrypt", "decrypt"]);
+    }
+}
+
+/// `init` ends only when its threads have: so none of them waits for good.
+async fn says_nothing_ever(says_nothing: String, (name, value): (&str, &str), says: &str) {
+    let key = key();
+    answer_with(&says_nothing, vec![Answer::Never; MANY]);
+    let began = Instant::now();
+    let (done, said) = init(&key, &[(name, value)]).await;
+    assert!(!done && said.contains(says) && said.contains("try again"), "{says_nothing}: {said}");
+    assert!(began.elapsed() < Duration::from_secs(22), "{says_nothing}: {:?}", began.elapsed());
+    assert_eq!(take_calls(&says_nothing).len(), 4, "{says_nothing}");
+    assert!(take_calls(&key).is_empty());
+}
+
+#[tokio::test]
+async fn no_token_in_time_is_said_of_whoever_was_to_give_it_and_leaves_no_thread() {
     let folder = TempDir::new().unwrap();
-    let answer = "HTTP/1.1 503 hunter2\r\ncontent-length: 7\r\nconnection: close\r\n\r\nhunter2";
-    let (path, asked) = credentials_whose_service_answers(&folder, answer);
-    let (done, said) = init(&key(), &[(FILE, &path)]).await;
-    assert!(!done && said.contains("no token could be had"), "{said}");
-    assert_eq!(asked.load(Ordering::Relaxed), 4);
+    let (path, service) = user(&folder);
+    let (tokenless, without_token) = metadata_server();
+    let (nowhere, without_universe) = metadata_server();
+    tokio::join!(
+        says_nothing_ever(service, (FILE, &path), "no token could be had for the Google credentials"),
+        says_nothing_ever(
+            without_token + MACHINES_TOKEN,
+            ("GCE_METADATA_HOST", &tokenless),
+            "there are no Google credentials"
+        ),
+        says_nothing_ever(
+            without_universe + UNIVERSE,
+            ("GCE_METADATA_HOST", &nowhere),
+            "there are no Google credentials"
+        ),
+    );
 }
 
 #[tokio::test]
 async fn a_panic_of_the_sdk_is_an_error() {
     let folder = TempDir::new().unwrap();
+    let (path, service) = user(&folder);
     // A token for longer than a clock can say.
-    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 81\r\nconnection: close\r\n\r\n\
-                  {\"access_token\": \"t\", \"token_type\": \"Bearer\", \"expires_in\": 18446744073709551615}";
-    let (path, asked) = credentials_whose_service_answers(&folder, answer);
+    let token = r#"{"access_token": "t", "token_type": "Bearer", "expires_in": 18446744073709551615}"#;
+    answer_with(&service, vec![Answer::Says(200, token.to_owned()); MANY]);
     let (done, said) = init(&key(), &[(FILE, &path)]).await;
     assert!(!done && said.contains("the SDK for Google Cloud KMS panicked"), "{said}");
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(take_calls(&service).len(), 1);
 }
 
 #[tokio::test]
@@ -121,7 +173,7 @@ async fn missing_and_unreadable_credentials_are_said_in_words() {
 async fn a_token_that_google_takes_back_is_said() {
     let key = key();
     let record = super::record_of(&key).await;
-    answer_with(&key, [super::double::fails(401, "UNAUTHENTICATED")]);
+    answer_with(&key, [fails(401, "UNAUTHENTICATED")]);
     let error = super::refusal(&key, &record, &super::context()).await;
     super::assert_says(&error, ErrorKind::Refused, &["Google doesn't accept the credentials"]);
     answer_with(&key, [Answer::Says(401, "hunter2".to_owned())]);

@@ -32,8 +32,14 @@ pub(super) struct Call {
     pub(super) body: Value,
 }
 
-/// What calls for tokens are kept as, in place of a key's name.
-pub(super) const TOKENS: &str = "tokens";
+/// Where the token service is: at this path, or below it at one of a test's own. Calls are kept, and answers asked for, by the
+/// path in place of a key's name.
+pub(super) const TOKENS: &str = "/token";
+
+/// Where a metadata server is, at the root or below a path of a test's own; and what it is asked for. Kept by the whole path.
+const METADATA: &str = "/computeMetadata/v1/";
+pub(super) const MACHINES_TOKEN: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
+pub(super) const UNIVERSE: &str = "/computeMetadata/v1/universe/universe-domain";
 
 /// What happens to a message on its way.
 pub(super) type Accident = fn(&mut Value);
@@ -109,8 +115,8 @@ pub(super) fn nothing(_: &mut Value) {}
 
 async fn answer(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let as_documented = match (&method, uri.path()) {
-        (&Method::POST, "/token") => tokens_for_a_user(&headers, &body),
-        (&Method::GET, path) if path.starts_with("/computeMetadata/v1/") => metadata(path, &headers),
+        (&Method::POST, path) if path.starts_with(TOKENS) => tokens_for_a_user(path, &headers, &body),
+        (&Method::GET, path) if path.contains(METADATA) => metadata(path, &headers),
         (&Method::POST, path) if path.starts_with("/v1/") => kms(&uri, &headers, &body),
         _ => Err("REQUEST_LINE"),
     };
@@ -133,7 +139,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 /// OAuth 2.0's refresh token grant (RFC 6749, 6).
-fn tokens_for_a_user(headers: &HeaderMap, body: &[u8]) -> Result<Answer, &'static str> {
+fn tokens_for_a_user(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Answer, &'static str> {
     if header(headers, "content-type") != "application/json" {
         return Err("CONTENT_TYPE");
     }
@@ -143,7 +149,7 @@ fn tokens_for_a_user(headers: &HeaderMap, body: &[u8]) -> Result<Answer, &'stati
         return Err("GRANT_TYPE");
     }
     let call = Call { action: "token".to_owned(), token: String::new(), body: body.clone() };
-    if let Some(answer) = started().next(TOKENS, call) {
+    if let Some(answer) = started().next(path, call) {
         return Ok(answer);
     }
     let is_the_users =
@@ -168,10 +174,14 @@ fn metadata(path: &str, headers: &HeaderMap) -> Result<Answer, &'static str> {
     if header(headers, "metadata-flavor") != "Google" {
         return Err("METADATA_FLAVOR");
     }
-    match path.strip_prefix("/computeMetadata/v1/") {
-        Some("instance/service-accounts/default/token") => Ok(Answer::Says(200, fresh_token())),
-        Some("universe/universe-domain") => Ok(Answer::Says(200, "googleapis.com".to_owned())),
-        Some("instance/service-accounts/default/email") => {
+    let call = Call { action: "metadata".to_owned(), token: String::new(), body: Value::Null };
+    if let Some(answer) = started().next(path, call) {
+        return Ok(answer);
+    }
+    match path {
+        path if path.ends_with(MACHINES_TOKEN) => Ok(Answer::Says(200, fresh_token())),
+        path if path.ends_with(UNIVERSE) => Ok(Answer::Says(200, "googleapis.com".to_owned())),
+        path if path.ends_with("/instance/service-accounts/default/email") => {
             Ok(Answer::Says(200, "credvault@example.com".to_owned()))
         }
         _ => Err("METADATA_PATH"),
