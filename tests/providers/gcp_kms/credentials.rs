@@ -84,7 +84,6 @@ async fn a_metadata_server_that_says_nothing_at_first_is_asked_again() {
     }
 }
 
-/// `init` ends only when its threads have: so none of them waits for good.
 async fn says_nothing_ever(says_nothing: String, (name, value): (&str, &str), says: &str) {
     let key = key();
     answer_with(&says_nothing, vec![Answer::Never; MANY]);
@@ -97,7 +96,7 @@ async fn says_nothing_ever(says_nothing: String, (name, value): (&str, &str), sa
 }
 
 #[tokio::test]
-async fn no_token_in_time_is_said_of_whoever_was_to_give_it_and_leaves_no_thread() {
+async fn no_token_in_time_is_said_of_whoever_was_to_give_it() {
     let folder = TempDir::new().unwrap();
     let (path, service) = user(&folder);
     let (tokenless, without_token) = metadata_server();
