@@ -7,3 +7,4 @@ mod aws_kms;
 mod common;
 mod conformance;
 mod double;
+mod errors;

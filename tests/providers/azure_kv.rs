@@ -7,3 +7,4 @@ mod azure_kv;
 mod common;
 mod conformance;
 mod double;
+mod errors;

@@ -5,5 +5,6 @@
 mod common;
 mod conformance;
 mod double;
+mod errors;
 #[path = "gcp_kms/mod.rs"]
 mod gcp_kms;

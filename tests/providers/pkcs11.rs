@@ -4,5 +4,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod conformance;
+mod errors;
 #[path = "pkcs11/mod.rs"]
 mod pkcs11;

@@ -5,5 +5,6 @@
 mod common;
 mod conformance;
 mod double;
+mod errors;
 #[path = "vault_transit/mod.rs"]
 mod vault_transit;

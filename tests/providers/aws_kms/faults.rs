@@ -13,9 +13,7 @@ use tempfile::TempDir;
 
 use super::double::{Answer, answer_with, fails, take_calls};
 use super::{assert_says, context, key, provider, record_of, refusal};
-
-/// More answers than are asked for.
-const MANY: usize = 20;
+use crate::conformance::MANY;
 
 #[tokio::test]
 async fn each_documented_error_is_said_once_in_words_of_ours() {

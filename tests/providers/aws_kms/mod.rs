@@ -7,11 +7,12 @@ mod keys;
 mod manual;
 mod moto;
 
+use credvault::Error;
 use credvault::provider::{AwsKms, MasterKeyProvider, ProviderContext, ProviderRecord};
-use credvault::{Error, ErrorKind};
 use moto::key;
 
 use crate::conformance::context;
+use crate::errors::assert_says;
 
 crate::conformance::conformance!(crate::aws_kms::counterpart::Key: keys, records, services);
 
@@ -25,14 +26,4 @@ async fn record_of(key: &str) -> ProviderRecord {
 
 async fn refusal(key: &str, record: &ProviderRecord, context: &ProviderContext) -> Error {
     provider(key).unlock(record, context).await.unwrap_err()
-}
-
-#[track_caller]
-fn assert_says(error: &Error, kind: ErrorKind, says: &[&str]) {
-    let text = error.to_string();
-    assert_eq!(error.kind(), kind, "{text}");
-    for said in says {
-        assert!(text.contains(said), "{said} is not in: {text}");
-    }
-    assert!(!format!("{error:?}").contains("hunter2"), "what AWS said is repeated: {error:?}");
 }

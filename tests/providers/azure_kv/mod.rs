@@ -9,9 +9,9 @@ mod vaults;
 
 use counterpart::Key;
 use credvault::provider::ProviderRecord;
-use credvault::{Error, ErrorKind};
 
 use crate::conformance::context;
+use crate::errors::assert_says;
 
 /// A vault's keys wrap by RSA.
 mod vault {
@@ -26,14 +26,4 @@ mod hsm {
 /// The version in a record.
 fn version_of(record: &ProviderRecord) -> String {
     record.as_str().split('$').nth(3).unwrap().rsplit('/').next().unwrap().to_owned()
-}
-
-#[track_caller]
-fn assert_says(error: &Error, kind: ErrorKind, says: &[&str]) {
-    let text = error.to_string();
-    assert_eq!(error.kind(), kind, "{text}");
-    for said in says {
-        assert!(text.contains(said), "{said} is not in: {text}");
-    }
-    assert!(!format!("{error:?}").contains("hunter2"), "what Azure said is repeated: {error:?}");
 }

@@ -13,11 +13,9 @@ use super::double::{
     Answer, MACHINES_TOKEN, TOKENS, UNIVERSE, actions, answer_with, fails, file, take_calls, variable,
 };
 use super::key;
+use crate::conformance::MANY;
 
 const FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
-
-/// More answers than are asked for.
-const MANY: usize = 20;
 
 /// Credentials of a user in `folder`, and where the double has a token service for them alone.
 fn user(folder: &TempDir) -> (String, String) {

@@ -15,9 +15,7 @@ use super::double::{
     Accident, Answer, actions, answer_with, crc32c, fails, fails_by, have_accidents, nothing, take_calls,
 };
 use super::{assert_says, context, key, provider, record_of, refusal};
-
-/// More answers than are asked for.
-const MANY: usize = 20;
+use crate::conformance::MANY;
 
 #[tokio::test]
 async fn each_documented_error_is_said_once_in_words_of_ours() {

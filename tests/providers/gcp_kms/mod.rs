@@ -10,12 +10,13 @@ mod service;
 mod tls;
 mod vaults;
 
+use credvault::Error;
 use credvault::provider::{GcpKms, MasterKeyProvider, ProviderContext, ProviderRecord};
-use credvault::{Error, ErrorKind};
 
 use counterpart::key;
 
 use crate::conformance::context;
+use crate::errors::assert_says;
 
 crate::conformance::conformance!(crate::gcp_kms::counterpart::Key: keys, records, services);
 
@@ -29,14 +30,4 @@ async fn record_of(key: &str) -> ProviderRecord {
 
 async fn refusal(key: &str, record: &ProviderRecord, context: &ProviderContext) -> Error {
     provider(key).unlock(record, context).await.unwrap_err()
-}
-
-#[track_caller]
-fn assert_says(error: &Error, kind: ErrorKind, says: &[&str]) {
-    let text = error.to_string();
-    assert_eq!(error.kind(), kind, "{text}");
-    for said in says {
-        assert!(text.contains(said), "{said} is not in: {text}");
-    }
-    assert!(!format!("{error:?}").contains("hunter2"), "what Google said is repeated: {error:?}");
 }

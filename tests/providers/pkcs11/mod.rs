@@ -10,11 +10,12 @@ mod manual;
 mod memory;
 mod softhsm;
 
+use credvault::Error;
 use credvault::provider::{MasterKeyProvider, Pkcs11, ProviderContext, ProviderRecord};
-use credvault::{Error, ErrorKind};
 use softhsm::Token;
 
 use crate::conformance::context;
+use crate::errors::assert_says;
 
 crate::conformance::conformance!(crate::pkcs11::counterpart::Key: keys, records, services);
 
@@ -29,13 +30,4 @@ async fn refusal_to_create(uri: &str) -> Error {
 
 async fn refusal(token: &Token, record: &ProviderRecord, context: &ProviderContext) -> Error {
     token.provider().unlock(record, context).await.unwrap_err()
-}
-
-#[track_caller]
-fn assert_says(error: &Error, kind: ErrorKind, says: &[&str]) {
-    let text = error.to_string();
-    assert_eq!(error.kind(), kind, "{text}");
-    for said in says {
-        assert!(text.contains(said), "{said} is not in: {text}");
-    }
 }

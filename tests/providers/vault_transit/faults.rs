@@ -12,9 +12,7 @@ use serde_json::json;
 
 use super::double::{Answer, actions, answer_looks_with, answer_with, fails, take_calls};
 use super::{assert_says, at, context, key, provider, record_of, refusal};
-
-/// More answers than are asked for.
-const MANY: usize = 20;
+use crate::conformance::MANY;
 
 #[tokio::test]
 async fn a_refusal_is_said_once_in_words_of_ours() {

@@ -12,12 +12,13 @@ mod vaults;
 
 use std::process::Command;
 
+use credvault::Error;
 use credvault::provider::{MasterKeyProvider, ProviderContext, ProviderRecord, VaultTransit};
-use credvault::{Error, ErrorKind};
 
 use counterpart::{administer, as_root, at, key, rotate, spec};
 
 use crate::conformance::context;
+use crate::errors::assert_says;
 
 crate::conformance::conformance!(crate::vault_transit::counterpart::Key: keys, records, services);
 
@@ -49,14 +50,4 @@ const ONCE_MORE: &str = "CREDVAULT_TEST_ONCE_MORE";
 
 fn is_once_more() -> bool {
     std::env::var_os(ONCE_MORE).is_some()
-}
-
-#[track_caller]
-fn assert_says(error: &Error, kind: ErrorKind, says: &[&str]) {
-    let text = error.to_string();
-    assert_eq!(error.kind(), kind, "{text}");
-    for said in says {
-        assert!(text.contains(said), "{said} is not in: {text}");
-    }
-    assert!(!format!("{error:?}").contains("hunter2"), "what Vault said is repeated: {error:?}");
 }
