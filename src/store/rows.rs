@@ -228,6 +228,8 @@ pub(crate) enum Rows {
 /// One row's re-encryption: written only while the stored text begins like the one that was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Swap {
+    /// Where it was read.
+    pub(crate) cursor: Cursor,
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,
     /// The beginning of the text that was opened, which no other text has: through its nonce, or all of a legacy one.

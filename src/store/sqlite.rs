@@ -2,13 +2,14 @@
 
 mod column;
 
+use std::collections::HashMap;
 use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::types::Json;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
 use time::Duration;
 use uuid::Uuid;
 
@@ -26,7 +27,7 @@ use super::rows::*;
 use super::runs::{Lease, LeaseRequest, RunId, RunRow, RunStore, run_store};
 use super::{Borrowed, Connection, Missing, On, PoolOwner, Store, to_the_end};
 use crate::clock::Timestamp;
-use crate::credential::{CredentialType, Summary};
+use crate::credential::{CredentialType, Revision, Summary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, IntegrationId, MasterKeyId, OrganizationId};
 
@@ -110,32 +111,47 @@ mod sql {
           ORDER BY random()
           LIMIT $1";
 
+    macro_rules! ten_times {
+        ($text:expr) => {
+            concat!($text, $text, $text, $text, $text, $text, $text, $text, $text, $text)
+        };
+    }
+
+    /// Rows that one statement swaps, of a page whose transaction is one.
+    pub(super) const SWAPPED_AT_ONCE: usize = 100;
+
     /// SQLite has one writer: a row that changed since it was read no longer has the old text, and nor has one that was
-    /// transferred, so that the organization is still the one that was read with it.
+    /// transferred, so that the organization is still the one that was read with it. A row that was given another rowid, by
+    /// VACUUM, is left to the next sweep.
     ///
-    /// Between its parts stand the rows, as VALUES with a parameter for each value: as JSON each row would be parsed once
-    /// for each of its values.
-    pub(super) const SWAP: [&str; 3] = [
-        "WITH n (integration_id, organization_id, old_text, old_expires_at, new_text, new_key) AS (",
-        concat!(
-            ")
+    /// The rows are VALUES with a parameter for each value, as JSON each row would be parsed once for each of its values;
+    /// as many in each statement, which is prepared once: where a page ends, what is not bound is NULL, and matches nothing.
+    pub(super) const SWAP: &str = concat!(
+        "WITH n (place, integration_id, organization_id, old_text, old_expires_at, new_text, new_key) AS (
+             VALUES ",
+        ten_times!(ten_times!("(?, ?, ?, ?, ?, ?, ?), ")),
+        "(NULL, NULL, NULL, NULL, NULL, NULL, NULL))
          UPDATE integration_credentials AS c
             SET credential_data_encrypted = n.new_text, encryption_key_id = n.new_key
            FROM n
-          WHERE c.integration_id = n.integration_id
+          WHERE c.rowid = n.place
+            AND c.integration_id = n.integration_id
             AND substr(c.credential_data_encrypted, 1, length(n.old_text)) = n.old_text
             AND (c.encryption_key_id <> 'v1'
                  OR c.expires_at IS n.old_expires_at
                  OR n.old_expires_at IS NULL
                     AND c.expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
             AND n.new_key = ",
-            active_key_of_scope!("n.organization_id"),
-            "
-            AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.finished_at IS NULL AND r.id = "
-        ),
-        ")
-         RETURNING integration_id",
-    ];
+        active_key_of_scope!("n.organization_id"),
+        "
+            AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.finished_at IS NULL AND r.id = ?)"
+    );
+
+    /// The integrations, of a JSON object of their texts' beginnings, whose texts begin so.
+    pub(super) const WRITTEN: &str = "SELECT c.integration_id
+           FROM json_each($1) AS n
+           JOIN integration_credentials AS c ON c.integration_id = n.key
+          WHERE substr(c.credential_data_encrypted, 1, length(n.value)) = n.value";
 }
 
 /// The tables in an SQLite file.
@@ -279,25 +295,45 @@ async fn window_end(pool: &SqlitePool, from: Option<Cursor>, rows: u32) -> Resul
 }
 
 async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
-    let [before, after, end] = sql::SWAP;
-    let mut statement = QueryBuilder::<Sqlite>::new(before);
-    statement.push_values(swaps, |mut row, swap| {
-        row.push_bind(Id::from(swap.integration))
-            .push_bind(Id::from(swap.organization))
-            .push_bind(swap.old)
-            .push_bind(swap.old_expires_at.map(Time::from))
-            .push_bind(swap.new)
-            .push_bind(swap.key.to_string());
-    });
-    statement.push(after).push_bind(run.0).push(end);
-    // Its text is another for each number of rows: a connection would keep a hundred of them, each as large as its page.
-    let written = statement
-        .build_query_scalar::<Id>()
-        .persistent(false)
-        .fetch_all(pool)
-        .await
-        .map_err(|error| failure("writing a page of re-encrypted credentials", error))?;
-    Ok(Swapped::Written(written.into_iter().map(IntegrationId::from).collect()))
+    let pool = pool.clone();
+    to_the_end(async move {
+        let say = |error| failure("writing a page of re-encrypted credentials", error);
+        let mut transaction = begin(&pool).await.map_err(say)?;
+        let mut written = Vec::with_capacity(swaps.len());
+        for swaps in swaps.chunks(sql::SWAPPED_AT_ONCE) {
+            let mut statement = sqlx::query(sql::SWAP);
+            for swap in swaps {
+                let Cursor::RowId(place) = swap.cursor else { continue };
+                statement = statement
+                    .bind(place)
+                    .bind(Id::from(swap.integration))
+                    .bind(Id::from(swap.organization))
+                    .bind(&swap.old)
+                    .bind(swap.old_expires_at.map(Time::from))
+                    .bind(&swap.new)
+                    .bind(swap.key.to_string());
+            }
+            for _ in 0..7 * (sql::SWAPPED_AT_ONCE - swaps.len()) {
+                statement = statement.bind(None::<i64>);
+            }
+            let done = statement.bind(run.0).execute(&mut *transaction).await.map_err(say)?;
+            // A row that a statement returns costs more than its update.
+            if done.rows_affected() == swaps.len() as u64 {
+                written.extend(swaps.iter().map(|swap| swap.integration));
+                continue;
+            }
+            let new: HashMap<_, _> = swaps
+                .iter()
+                .map(|swap| (swap.integration.to_string(), Revision::of(&swap.new).as_str().to_owned()))
+                .collect();
+            let these =
+                sqlx::query_scalar::<_, Id>(sql::WRITTEN).bind(Json(new)).fetch_all(&mut *transaction);
+            written.extend(these.await.map_err(say)?.into_iter().map(IntegrationId::from));
+        }
+        transaction.commit().await.map_err(say)?;
+        Ok(Swapped::Written(written))
+    })
+    .await
 }
 
 /// One writer: when a switch is committed no other transaction has written that is not, and none that only read before
