@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use credvault::Vault;
 use credvault::bench::{SealedToken, sealed_tokens};
+use credvault::{DataKeyId, Vault};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{PgPool, SqlitePool};
@@ -43,6 +43,8 @@ impl Table {
         };
         let keys = KeyFiles::new();
         let vault = database.create_vault(&keys.generate("master.key")).await;
+        // A key for the plain update to write: `v1` would be held up by the check of who may write it.
+        vault.rotation().force().run().await.expect("it rotates");
         let pool = match dialect {
             Dialect::Postgres => {
                 Pool::Postgres(PgPoolOptions::new().connect(database.url()).await.expect("no connection"))
@@ -87,23 +89,26 @@ impl Table {
 
     /// One statement that writes another key id and the text anew, to its commit; then one that puts the ids back.
     pub(super) async fn plain_update(&self) -> Duration {
-        const TO: &str = "UPDATE integration_credentials
-                SET credential_data_encrypted = credential_data_encrypted || '', encryption_key_id = 'v1'";
-        let back = format!("UPDATE integration_credentials SET encryption_key_id = '{}'", self.key().await);
+        let [other, key] = self.keys().await;
+        let to = format!(
+            "UPDATE integration_credentials
+                SET credential_data_encrypted = credential_data_encrypted || '', encryption_key_id = '{other}'"
+        );
+        let back = format!("UPDATE integration_credentials SET encryption_key_id = '{key}'");
         let start = Instant::now();
-        let done = self.execute(TO).await;
+        let done = self.execute(&to).await;
         let took = start.elapsed();
         assert_eq!(done, u64::from(self.rows));
         self.execute(&back).await;
         took
     }
 
-    /// The key that all rows are under.
-    async fn key(&self) -> String {
+    /// A key of an earlier rotation, and the one that all rows are under.
+    async fn keys(&self) -> [DataKeyId; 2] {
         let keys = self.vault.keys().list().await.expect("they are listed");
-        let key =
-            keys.iter().find(|key| key.rows == u64::from(self.rows)).expect("all rows are under one key");
-        key.id.to_string()
+        let with_rows = |rows| keys.iter().find(|key| !key.id.is_legacy() && key.rows == rows);
+        let key = with_rows(u64::from(self.rows)).expect("all rows are under one key");
+        [with_rows(0).expect("it has rotated").id, key.id]
     }
 
     async fn execute(&self, sql: &str) -> u64 {
