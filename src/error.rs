@@ -101,6 +101,12 @@ impl Error {
         self
     }
 
+    /// The same error for another who waited for what failed; its cause aside.
+    pub(crate) fn again(&self) -> Self {
+        let Inner { kind, message, retryable, .. } = self.0.as_ref();
+        Self(Box::new(Inner { kind: *kind, message: message.clone(), retryable: *retryable, source: None }))
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

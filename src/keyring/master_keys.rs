@@ -234,7 +234,7 @@ impl MasterKeys {
 
 /// What a provider said when it was last asked for a key.
 #[derive(Debug, Default)]
-struct Asked(Option<(Instant, ErrorKind, bool, String)>);
+struct Asked(Option<(Instant, Error)>);
 
 impl Asked {
     /// How long nobody asks again for an organization's key that wasn't given: each row of that organization would wait for
@@ -243,18 +243,12 @@ impl Asked {
 
     /// The error of a moment ago, if the key is an organization's.
     fn refusal(&self, row: &MasterKeyRow) -> Option<Error> {
-        let (at, kind, is_retryable, message) = self.0.as_ref()?;
-        if row.organization.is_none() || at.elapsed() >= Self::PAUSE {
-            return None;
-        }
-        let error = Error::new(*kind, message.clone());
-        Some(if *is_retryable { error.retryable() } else { error })
+        let (at, error) = self.0.as_ref()?;
+        (row.organization.is_some() && at.elapsed() < Self::PAUSE).then(|| error.again())
     }
 
     fn note(&mut self, row: &MasterKeyRow, error: Option<&Error>) {
-        self.0 = error
-            .filter(|_| row.organization.is_some())
-            .map(|error| (Instant::now(), error.kind(), error.is_retryable(), error.to_string()));
+        self.0 = error.filter(|_| row.organization.is_some()).map(|error| (Instant::now(), error.again()));
     }
 }
 

@@ -20,6 +20,16 @@ mod exec;
 mod gcp_kms;
 mod guarded_file;
 mod key_file;
+#[cfg(any(
+    test,
+    feature = "aws-kms",
+    feature = "azure-kv",
+    feature = "exec",
+    feature = "gcp-kms",
+    feature = "pkcs11",
+    feature = "vault-transit"
+))]
+mod one_call;
 mod passphrase;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
@@ -238,6 +248,9 @@ impl fmt::Debug for ProviderRecord {
 ///   [the providers](crate::manual::providers).
 ///
 /// A secret is never part of the string, and a string that holds one by mistake is not repeated in the error.
+///
+/// Of all in a process that ask a service by one spec for the same key at the same time, one makes the call, and all have
+/// its answer, be it an error; who asks later makes a call again.
 ///
 /// ```
 /// let provider = credvault::provider::from_spec("file:/etc/credvault/master.key")?;
