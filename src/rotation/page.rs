@@ -191,6 +191,7 @@ impl Reencryption {
         };
         let new = reencrypt(&from, to, nonce, &context, &row.stored, row.expires_at)?;
         let swap = Swap {
+            #[cfg(feature = "sqlite")]
             cursor: scanned.cursor,
             integration: scanned.integration,
             organization: scanned.organization,

@@ -228,7 +228,8 @@ pub(crate) enum Rows {
 /// One row's re-encryption: written only while the stored text begins like the one that was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Swap {
-    /// Where it was read.
+    /// Where it was read: what SQLite looks it up by.
+    #[cfg(feature = "sqlite")]
     pub(crate) cursor: Cursor,
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,

@@ -276,11 +276,17 @@ async fn scan(pool: &SqlitePool, rows: Rows, range: Range, limit: u32) -> Result
 
 /// The first and the last rowid of a range.
 fn bounds(range: Range) -> (i64, i64) {
-    let id = |cursor| match cursor {
-        Some(Cursor::RowId(id)) => Some(id),
-        _ => None,
-    };
-    (id(range.from).unwrap_or(i64::MIN), id(range.to).unwrap_or(i64::MAX))
+    let at = |cursor: Option<Cursor>| cursor.and_then(rowid);
+    (at(range.from).unwrap_or(i64::MIN), at(range.to).unwrap_or(i64::MAX))
+}
+
+/// The rowid of a place in a table of SQLite's.
+fn rowid(cursor: Cursor) -> Option<i64> {
+    match cursor {
+        Cursor::RowId(rowid) => Some(rowid),
+        #[cfg(feature = "postgres")]
+        Cursor::Id(_) => None,
+    }
 }
 
 async fn window_end(pool: &SqlitePool, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>> {
@@ -303,9 +309,8 @@ async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped
         for swaps in swaps.chunks(sql::SWAPPED_AT_ONCE) {
             let mut statement = sqlx::query(sql::SWAP);
             for swap in swaps {
-                let Cursor::RowId(place) = swap.cursor else { continue };
                 statement = statement
-                    .bind(place)
+                    .bind(rowid(swap.cursor))
                     .bind(Id::from(swap.integration))
                     .bind(Id::from(swap.organization))
                     .bind(&swap.old)
