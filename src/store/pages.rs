@@ -23,7 +23,8 @@ pub(crate) trait PageStore {
     async fn window_end(&self, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>>;
 
     /// Writes re-encrypted rows where the old text still stands, the key is the active one of the scope and the run
-    /// still has its lease. One statement, of two seconds at most; rows that are locked are skipped.
+    /// still has its lease. On PostgreSQL one statement, of two seconds at most, that skips rows that are locked; on SQLite one
+    /// transaction.
     async fn swap(&self, run: RunId, swaps: Vec<Swap>) -> Result<Swapped>;
 
     /// The rows under each key by their column, in one fast scan.

@@ -306,33 +306,34 @@ async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped
         let say = |error| failure("writing a page of re-encrypted credentials", error);
         let mut transaction = begin(&pool).await.map_err(say)?;
         let mut written = Vec::with_capacity(swaps.len());
-        for swaps in swaps.chunks(sql::SWAPPED_AT_ONCE) {
+        let mut swaps = swaps.into_iter().peekable();
+        while swaps.peek().is_some() {
             let mut statement = sqlx::query(sql::SWAP);
-            for swap in swaps {
+            let mut new = Vec::with_capacity(sql::SWAPPED_AT_ONCE);
+            for swap in swaps.by_ref().take(sql::SWAPPED_AT_ONCE) {
+                new.push((swap.integration, Revision::of(&swap.new)));
                 statement = statement
                     .bind(rowid(swap.cursor))
                     .bind(Id::from(swap.integration))
                     .bind(Id::from(swap.organization))
-                    .bind(&swap.old)
+                    .bind(swap.old)
                     .bind(swap.old_expires_at.map(Time::from))
-                    .bind(&swap.new)
+                    .bind(swap.new)
                     .bind(swap.key.to_string());
             }
-            for _ in 0..7 * (sql::SWAPPED_AT_ONCE - swaps.len()) {
+            for _ in 0..7 * (sql::SWAPPED_AT_ONCE - new.len()) {
                 statement = statement.bind(None::<i64>);
             }
             let done = statement.bind(run.0).execute(&mut *transaction).await.map_err(say)?;
             // A row that a statement returns costs more than its update.
-            if done.rows_affected() == swaps.len() as u64 {
-                written.extend(swaps.iter().map(|swap| swap.integration));
+            if done.rows_affected() == new.len() as u64 {
+                written.extend(new.into_iter().map(|(integration, _)| integration));
                 continue;
             }
-            let new: HashMap<_, _> = swaps
-                .iter()
-                .map(|swap| (swap.integration.to_string(), Revision::of(&swap.new).as_str().to_owned()))
-                .collect();
+            let new: HashMap<_, _> =
+                new.iter().map(|(integration, new)| (integration.to_string(), new.as_str())).collect();
             let these =
-                sqlx::query_scalar::<_, Id>(sql::WRITTEN).bind(Json(new)).fetch_all(&mut *transaction);
+                sqlx::query_scalar::<_, Id>(sql::WRITTEN).bind(Json(&new)).fetch_all(&mut *transaction);
             written.extend(these.await.map_err(say)?.into_iter().map(IntegrationId::from));
         }
         transaction.commit().await.map_err(say)?;
