@@ -55,7 +55,7 @@ impl Joined {
     }
 
     /// Nobody joins it from now on.
-    fn is_over(&self) {
+    fn close(&self) {
         let mut calls = calls();
         if calls.get(&self.question).is_some_and(|call| Arc::ptr_eq(call, &self.call)) {
             calls.remove(&self.question);
@@ -67,9 +67,8 @@ impl Drop for Joined {
     fn drop(&mut self) {
         let mut calls = calls();
         // Given up before the lock is: of two who leave at once one sees that it is the last.
-        let left = Arc::downgrade(&std::mem::take(&mut self.call));
-        let is_last =
-            |call: &Arc<Call>| std::ptr::eq(Arc::as_ptr(call), left.as_ptr()) && Arc::strong_count(call) == 1;
+        let left = Arc::as_ptr(&std::mem::take(&mut self.call));
+        let is_last = |call: &Arc<Call>| Arc::as_ptr(call) == left && Arc::strong_count(call) == 1;
         if calls.get(&self.question).is_some_and(is_last) {
             calls.remove(&self.question);
         }
@@ -103,7 +102,7 @@ impl<P: MasterKeyProvider> MasterKeyProvider for OneCall<P> {
         loop {
             let joined = Joined::new(question.clone());
             let Ok(mut answer) = tokio::time::timeout(WAIT, joined.call.lock()).await else {
-                joined.is_over();
+                joined.close();
                 continue;
             };
             // None: nobody has made the call yet, or who did has ended without an answer.
@@ -111,7 +110,7 @@ impl<P: MasterKeyProvider> MasterKeyProvider for OneCall<P> {
                 return copy(answer);
             }
             let given = self.provider.unlock(record, context).await;
-            joined.is_over();
+            joined.close();
             *answer = Some(copy(&given));
             return given;
         }
