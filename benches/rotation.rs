@@ -49,19 +49,21 @@ fn per_second(rows: u32, took: Duration) -> f64 {
 }
 
 async fn against_floors(dialect: Dialect, rows: u32, limit: f64) -> bool {
-    // Each page of SQLite's is a commit that waits for the disk alone.
-    let page = if dialect == Dialect::Sqlite { 2_000 } else { 500 };
     let table = Table::fill(dialect, rows).await;
+    let rotation = |workers| match dialect {
+        Dialect::Postgres => with_workers(&table.vault, workers),
+        // Each page is a commit that waits for the disk alone.
+        Dialect::Sqlite => with_workers(&table.vault, workers).batch_size(2_000).expect("a size"),
+    };
     let mut times = [const { Vec::new() }; 4];
     // The first round warms up.
     for round in 0..=ROUNDS {
         let mut took = Vec::new();
-        table.vacuum().await;
+        table.compact().await;
         took.push(table.plain_update().await);
         for workers in [2, 1] {
-            table.vacuum().await;
-            let rotation = with_workers(&table.vault, workers).batch_size(page).expect("a size");
-            took.push(rotate(rotation, rows).await);
+            table.compact().await;
+            took.push(rotate(rotation(workers), rows).await);
         }
         took.push(table.save_one_by_one(SAVED_ONE_BY_ONE).await * rows / SAVED_ONE_BY_ONE);
         if round > 0 {

@@ -22,8 +22,9 @@ use crate::store::Store;
 /// How old an active data key may grow before a rotation replaces it.
 pub(crate) const MAX_AGE: Duration = Duration::days(90);
 
-/// Rows on a page: large enough that round trips don't count, small enough that a page's statement is short.
-const BATCH_SIZE: u32 = 500;
+/// Rows on a page at maintenance speed, as other paces take smaller ones: enough that round trips and commits count for
+/// little, few enough that it is written in a tenth of a second, and that pages of tokens take 16 MiB at most.
+const BATCH_SIZE: u32 = 1_000;
 
 /// The largest page that may be asked for: its texts are held in memory.
 const MAX_BATCH_SIZE: u32 = 5_000;
@@ -96,8 +97,8 @@ impl Rotation {
         self
     }
 
-    /// Re-encrypts `rows` rows at once at most: 1 to 5,000, unless said otherwise 500. A page ends at 4 MiB of text, too,
-    /// and a rotation that yields takes smaller ones.
+    /// Re-encrypts `rows` rows at once at most: 1 to 5,000, unless said otherwise 1,000. A page ends at 4 MiB of text,
+    /// too; a rotation that yields takes 200 rows at most, one at a limited rate those of a twentieth of a second.
     ///
     /// # Errors
     ///

@@ -13,6 +13,24 @@ use crate::shell::Shell;
 /// By how much the peak may differ, in KiB: less than a third of what the additional lines take.
 const TOLERANCE_KIB: u64 = 8 * 1024;
 
+/// The least of three peaks: a busy machine has a pool open more connections, each with a cache of its own.
+fn least_of_three(peak_kib: impl Fn() -> u64) -> u64 {
+    (0..3).map(|_| peak_kib()).min().unwrap()
+}
+
+/// Holds the peak of many lines to that of few; measured again where it is higher, which may be chance, three times at most.
+fn assert_as_for_few(few: u64, many_kib: impl Fn() -> u64) {
+    let mut higher = Vec::new();
+    while higher.len() < 3 {
+        let many = many_kib();
+        if many.abs_diff(few) < TOLERANCE_KIB {
+            return;
+        }
+        higher.push(many);
+    }
+    panic!("{few} KiB for few lines, {higher:?} KiB for many");
+}
+
 /// The most memory that a process that lives has had so far, in KiB.
 fn peak_kib(child: &Child) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
@@ -72,8 +90,8 @@ fn import_peak_kib(shell: &Shell, lines: u32) -> u64 {
 fn an_import_takes_the_same_memory_for_five_times_as_many_lines() {
     let shell = embedded();
     import_peak_kib(&shell, 50);
-    let (few, many) = (import_peak_kib(&shell, 3_000), import_peak_kib(&shell, 15_000));
-    assert!(few.abs_diff(many) < TOLERANCE_KIB, "{few} KiB for 3,000 lines, {many} KiB for 15,000");
+    let few = least_of_three(|| import_peak_kib(&shell, 3_000));
+    assert_as_for_few(few, || import_peak_kib(&shell, 15_000));
 }
 
 /// Stores credentials of 16 KiB, up to `end` of them.
@@ -113,10 +131,9 @@ fn export_peak_kib(shell: &Shell, lines: u32) -> u64 {
 async fn an_export_takes_the_same_memory_for_five_times_as_many_lines() {
     let shell = embedded();
     fill(&shell, 0, 400).await;
-    let few = export_peak_kib(&shell, 400);
+    let few = least_of_three(|| export_peak_kib(&shell, 400));
     fill(&shell, 400, 2_000).await;
-    let many = export_peak_kib(&shell, 2_000);
-    assert!(few.abs_diff(many) < TOLERANCE_KIB, "{few} KiB for 400 lines, {many} KiB for 2,000");
+    assert_as_for_few(few, || export_peak_kib(&shell, 2_000));
 }
 
 /// Adds credentials like the first one, with integrations of their own.
@@ -170,10 +187,7 @@ async fn a_list_of_what_is_compromised_takes_the_same_memory_for_many_credential
     let key = keys["data_keys"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap();
     let key = key["data_key_id"].as_str().unwrap();
     multiply(&shell, 4_999).await;
-    // A busy machine has the pool open more connections, each with a cache of its own: the least of three.
-    let peak = |credentials| (0..3).map(|_| compromise_peak_kib(&shell, key, credentials)).min().unwrap();
-    let few = peak(5_000);
+    let few = least_of_three(|| compromise_peak_kib(&shell, key, 5_000));
     multiply(&shell, 45_000).await;
-    let many = peak(50_000);
-    assert!(few.abs_diff(many) < TOLERANCE_KIB, "{few} KiB for 5,000 credentials, {many} KiB for 50,000");
+    assert_as_for_few(few, || compromise_peak_kib(&shell, key, 50_000));
 }

@@ -51,7 +51,8 @@ pub(crate) struct Rotate {
     /// Replace only this organization's own key, which it must have; rows are re-encrypted wherever that is due.
     #[arg(long, value_name = "ID")]
     pub(crate) organization: Option<OrganizationId>,
-    /// Re-encrypt this many rows at once at most: 1 to 5000; 500 unless said otherwise.
+    /// Re-encrypt this many rows at once at most: 1 to 5000; 1000 unless said otherwise. Without
+    /// --workers pages are smaller.
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<u32>,
     /// For maintenance: work as fast as 1 to 4 workers can. Else one works, and yields to the application.
