@@ -23,7 +23,7 @@ use crate::store::Store;
 pub(crate) const MAX_AGE: Duration = Duration::days(90);
 
 /// Rows on a page at maintenance speed, as other paces take smaller ones: enough that round trips and commits count for
-/// little, few enough that it is written in a tenth of a second, and that pages of tokens take 16 MiB at most.
+/// little, few enough that it is written in about a tenth of a second.
 const BATCH_SIZE: u32 = 1_000;
 
 /// The largest page that may be asked for: its texts are held in memory.
