@@ -39,6 +39,17 @@ struct Counts {
     quarantined: HashMap<IntegrationId, [u8; 32]>,
 }
 
+/// A page whose rows are sealed anew, and not written yet.
+pub(super) struct SealedPage {
+    /// Rows that were read.
+    pub(super) rows: u64,
+    swaps: Arc<[Swap]>,
+    /// The keys that they were under, one for each swap.
+    from: Vec<DataKeyId>,
+    /// What was done already.
+    done: Done,
+}
+
 /// What a page, or a sweep of pages, did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
@@ -117,18 +128,18 @@ impl Reencryption {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seals each row of a page under the active key of its scope, and writes those that didn't change meanwhile; what
-    /// doesn't open goes into quarantine.
+    /// Seals each row of a page under the active key of its scope; what doesn't open goes into quarantine.
     ///
     /// # Errors
     ///
     /// `Store`, `Provider`; and what keeps this process from sealing: no error of a row.
-    pub(super) async fn page(&self, rows: &[ScannedRow]) -> Result<Done> {
+    pub(super) async fn seal(&self, rows: &[ScannedRow]) -> Result<SealedPage> {
         let mut done = Done::default();
         let mut swaps = Vec::with_capacity(rows.len());
-        let mut from = HashMap::with_capacity(rows.len());
+        let mut from = Vec::with_capacity(rows.len());
         for (row, nonce) in rows.iter().zip(Nonce::draw_many(rows.len())?) {
-            if self.counts().quarantined.get(&row.integration) == Some(&sha256(&row.row.stored)) {
+            let quarantined = self.counts().quarantined.get(&row.integration).copied();
+            if quarantined.is_some_and(|hash| hash == sha256(&row.row.stored)) {
                 continue;
             }
             if self.withheld.contains(&row.organization) {
@@ -141,7 +152,7 @@ impl Reencryption {
             let to = self.keyring.scope_key(has_own.then_some(row.organization)).await?;
             match self.reencrypt(row, &to, nonce).await {
                 Ok((key, swap)) => {
-                    from.insert(row.integration, key);
+                    from.push(key);
                     swaps.push(swap);
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::Store | ErrorKind::Provider) => {
@@ -154,17 +165,28 @@ impl Reencryption {
                 }
             }
         }
-        if !swaps.is_empty() {
-            done.lost += swaps.len() as u64;
-            match self.store.swap(self.run, swaps).await? {
+        Ok(SealedPage { rows: rows.len() as u64, swaps: swaps.into(), from, done })
+    }
+
+    /// Writes a page where its rows didn't change since they were read.
+    ///
+    /// # Errors
+    ///
+    /// `Store`.
+    pub(super) async fn write(&self, page: &SealedPage) -> Result<Done> {
+        let mut done = page.done;
+        if !page.swaps.is_empty() {
+            done.lost += page.swaps.len() as u64;
+            match self.store.swap(self.run, Arc::clone(&page.swaps)).await? {
                 Swapped::TookTooLong => done.took_too_long = true,
                 Swapped::Written(written) => {
+                    let written: HashSet<_> = written.into_iter().collect();
                     done.written = written.len() as u64;
                     done.lost -= done.written;
                     let mut counts = self.counts();
-                    for integration in written {
-                        counts.quarantined.remove(&integration);
-                        if let Some(key) = from.get(&integration) {
+                    counts.quarantined.retain(|integration, _| !written.contains(integration));
+                    for (swap, key) in page.swaps.iter().zip(&page.from) {
+                        if written.contains(&swap.integration) {
                             *counts.re_encrypted.entry(*key).or_default() += 1;
                         }
                     }
@@ -191,8 +213,7 @@ impl Reencryption {
         };
         let new = reencrypt(&from, to, nonce, &context, &row.stored, row.expires_at)?;
         let swap = Swap {
-            #[cfg(feature = "sqlite")]
-            cursor: scanned.cursor,
+            place: scanned.place,
             integration: scanned.integration,
             organization: scanned.organization,
             old: if from.id().is_legacy() {

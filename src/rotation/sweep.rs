@@ -13,14 +13,14 @@ use tracing::Instrument;
 use super::attempts::retrying;
 use super::lease::Lease;
 use super::pace::Pace;
-use super::page::{Done, Reencryption};
+use super::page::{Done, Reencryption, SealedPage};
 use super::stop::Stop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Cursor, KeyState, Range, Rows, ScannedRow, Store};
 
 /// Rows that one statement looks through for stale ones: where there are none it ends all the same, within a fraction of
 /// a second.
-const WINDOW_ROWS: u32 = 50_000;
+const WINDOW_ROWS: u32 = 10_000;
 
 /// What a rotation sweeps with.
 pub(super) struct Sweeper {
@@ -121,23 +121,24 @@ impl Sweeper {
 
     async fn work(&self, place: &Mutex<Place>) -> Result<Done> {
         let mut all = Done::default();
+        let mut began = Instant::now();
         let mut page = self.next_page(place).await?;
-        while let Some(rows) = page.take() {
+        while let Some(sealed) = page.take() {
             if self.stop.is_asked() {
                 break;
             }
             self.keep_lease().await?;
-            let began = Instant::now();
             let done = if self.pace.reads_ahead() {
-                let (done, next) = tokio::try_join!(self.write(&rows), self.next_page(place))?;
+                let (done, next) = tokio::try_join!(self.write(&sealed), self.next_page(place))?;
                 page = next;
                 done
             } else {
-                self.write(&rows).await?
+                self.write(&sealed).await?
             };
             all.add(done);
-            self.stop.sleep(self.pace.rest_after(rows.len(), began.elapsed())).await;
+            self.stop.sleep(self.pace.rest_after(sealed.rows as usize, began.elapsed())).await;
             if !self.pace.reads_ahead() {
+                began = Instant::now();
                 page = self.next_page(place).await?;
             }
         }
@@ -153,12 +154,12 @@ impl Sweeper {
         retrying(&self.stop, || self.lease.keep(|| (self.counts)(&self.pages))).await
     }
 
-    /// Re-encrypts a page.
-    async fn write(&self, rows: &[ScannedRow]) -> Result<Done> {
-        let done = retrying(&self.stop, || self.pages.page(rows)).await?;
-        self.give_back(rows.len() as u64 - done.written);
+    /// Writes a page.
+    async fn write(&self, page: &SealedPage) -> Result<Done> {
+        let done = retrying(&self.stop, || self.pages.write(page)).await?;
+        self.give_back(page.rows - done.written);
         if done.took_too_long {
-            self.page_rows.fetch_min((rows.len() as u32 / 2).max(1), Ordering::Relaxed);
+            self.page_rows.fetch_min((page.rows as u32 / 2).max(1), Ordering::Relaxed);
         }
         if done.written == 0 && done.lost > 0 {
             // Either others were at all of them, or this run no longer may.
@@ -167,8 +168,16 @@ impl Sweeper {
         Ok(done)
     }
 
+    /// The next stale rows, sealed anew; `None` at the end of the table, or when no more may be re-encrypted.
+    async fn next_page(&self, place: &Mutex<Place>) -> Result<Option<SealedPage>> {
+        match self.next_rows(place).await? {
+            Some(rows) => retrying(&self.stop, || self.pages.seal(&rows)).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The next stale rows; `None` at the end of the table, or when no more may be re-encrypted.
-    async fn next_page(&self, place: &Mutex<Place>) -> Result<Option<Vec<ScannedRow>>> {
+    async fn next_rows(&self, place: &Mutex<Place>) -> Result<Option<Vec<ScannedRow>>> {
         let mut place = place.lock().await;
         loop {
             if self.stop.is_asked() {
@@ -293,7 +302,7 @@ mod tests {
                 sweeper.window_rows = window_rows;
                 *sweeper.page_rows.get_mut() = page_rows;
                 let (place, mut rows) = (Mutex::new(Place::default()), Vec::new());
-                while let Some(page) = sweeper.next_page(&place).await.unwrap() {
+                while let Some(page) = sweeper.next_rows(&place).await.unwrap() {
                     assert!(page.len() <= page_rows as usize);
                     rows.extend(page.into_iter().map(|row| row.cursor));
                 }

@@ -1,6 +1,8 @@
 //! The credentials' rows by pages and in numbers, as jobs read and write them: the trait, and the bodies that both dialects
 //! share.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::rows::{Cursor, KeyCount, Range, Rows, ScannedRow, Swap, Swapped, UsageCount};
@@ -23,9 +25,9 @@ pub(crate) trait PageStore {
     async fn window_end(&self, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>>;
 
     /// Writes re-encrypted rows where the old text still stands, the key is the active one of the scope and the run
-    /// still has its lease. On PostgreSQL one statement, of two seconds at most, that skips rows that are locked; on SQLite one
-    /// transaction.
-    async fn swap(&self, run: RunId, swaps: Vec<Swap>) -> Result<Swapped>;
+    /// still has its lease. On PostgreSQL one statement, of two seconds at most, that writes no row that another
+    /// transaction has locked; on SQLite one transaction.
+    async fn swap(&self, run: RunId, swaps: Arc<[Swap]>) -> Result<Swapped>;
 
     /// The rows under each key by their column, in one fast scan.
     async fn count_by_key(&self) -> Result<Vec<KeyCount>>;
@@ -48,8 +50,8 @@ macro_rules! page_store {
                 window_end(&self.pool, from, rows).await
             }
 
-            async fn swap(&self, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
-                swap(&self.pool, run, swaps).await
+            async fn swap(&self, run: RunId, swaps: Arc<[Swap]>) -> Result<Swapped> {
+                swap(self, run, swaps).await
             }
 
             async fn count_by_key(&self) -> Result<Vec<KeyCount>> {

@@ -1,8 +1,22 @@
-//! PostgreSQL: how it connects, spells types and scans and swaps pages.
+//! PostgreSQL: how it connects, what its statements are and what runs beside them; its pages are in `page`.
+
+/// Begins a transaction that takes each statement's own snapshot, whatever the role's default. The server ends it
+/// by itself if nothing is heard for five seconds between two statements: a process that stands still, or whose host
+/// is gone, keeps nobody from the rows for longer.
+macro_rules! begin {
+    ($and:expr) => {
+        concat!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000",
+            $and
+        )
+    };
+}
 
 mod column;
+mod page;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
@@ -14,6 +28,7 @@ use time::Duration;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use self::page::{scan, swap, window_end};
 use super::column::{Id, Text, Time};
 use super::credentials::{CredentialStore, credential_store};
 use super::data_keys::{CheckWrapped, DataKeyStore, data_key_store};
@@ -45,63 +60,10 @@ mod sql {
         microsecond: " * interval '1 microsecond'",
         keep_key_of_i: " FOR KEY SHARE OF i",
         keep_m: " FOR SHARE OF m",
-        alone: ""
+        alone: " OFFSET 0" // Else what groups them is taken for as many groups as there are texts, and sorts them all.
     );
 
-    /// A page ends at a number of rows, or where its texts have $4 bytes. By the
-    /// integration's id, which the write of the page looks rows up by, too, and the join of the integrations: the parts of
-    /// their indexes that a page takes lie together. The texts of the rows that follow a page are not read.
-    macro_rules! scan {
-        ($from:expr, $where:expr) => {
-            concat!(
-                "SELECT page.*
-                   FROM (SELECT c.integration_id, i.organization_id, ",
-                short!("i.connector_type"),
-                " AS connector_type,
-                                sum(COALESCE(octet_length(c.credential_data_encrypted), 0))
-                                    OVER (ORDER BY c.integration_id ROWS UNBOUNDED PRECEDING)
-                                    - COALESCE(octet_length(c.credential_data_encrypted), 0) AS bytes_before, ",
-                credential_columns!(),
-                "
-                           FROM ",
-                $from,
-                "
-                          WHERE c.integration_id >= $2 AND c.integration_id <= $3 AND ",
-                $where,
-                "
-                          ORDER BY c.integration_id LIMIT $1) AS page
-                  WHERE page.bytes_before < $4
-                  ORDER BY page.integration_id"
-            )
-        };
-        ($where:expr) => {
-            scan!("integration_credentials AS c JOIN integrations AS i ON i.id = c.integration_id", $where)
-        };
-    }
-
-    pub(super) const SCAN_ALL: &str = scan!("true");
-    pub(super) const SCAN_STALE: &str = scan!(rows_with_scope!(), is_stale!());
-    pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
-    pub(super) const SCAN_OF: &str = scan!("i.organization_id = $5");
-    pub(super) const WINDOW_END: &str = "SELECT integration_id FROM integration_credentials
-          WHERE integration_id >= $1 ORDER BY integration_id LIMIT 1 OFFSET $2";
-
-    /// Begins a transaction that takes each statement's own snapshot, whatever the role's default. The server ends it
-    /// by itself if nothing is heard for five seconds between two statements: a process that stands still, or whose host
-    /// is gone, keeps nobody from the rows for longer.
-    macro_rules! begin {
-        ($and:literal) => {
-            concat!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000",
-                $and
-            )
-        };
-    }
-
     pub(super) const BEGIN: &str = begin!("");
-
-    /// Begins a page's transaction, whose statement the server ends before it lasts longer than any may.
-    pub(super) const BEGIN_PAGE: &str = begin!("; SET LOCAL statement_timeout = 2000");
 
     pub(super) const ROWS_OF: &str =
         rows_of!("IN (SELECT value::uuid FROM jsonb_array_elements_text($1) AS given (value))");
@@ -115,33 +77,6 @@ mod sql {
                                                / GREATEST(1, pg_relation_size('integration_credentials'))))
           ORDER BY random()
           LIMIT $1::bigint";
-
-    /// Locks the rows that it writes and skips those that another transaction has locked: it neither waits for the
-    /// application nor deadlocks with it. A row that changed since it was read no longer has the old text; nor has one that
-    /// was transferred, so that the organization is still the one that was read with it.
-    pub(super) const SWAP: &str = concat!(
-        "WITH page AS (
-             SELECT c.ctid AS place, n.new_text, n.new_key
-               FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamp[], $6::text[], $7::text[])
-                    AS n (integration_id, organization_id, old_text, old_expires_at, new_text, new_key)
-               JOIN integration_credentials AS c
-                 ON c.integration_id = n.integration_id
-                AND starts_with(c.credential_data_encrypted, n.old_text)
-              WHERE (c.encryption_key_id <> 'v1'
-                     OR c.expires_at IS NOT DISTINCT FROM n.old_expires_at
-                     OR n.old_expires_at IS NULL
-                        AND c.expires_at NOT BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999')
-                AND n.new_key = ",
-        active_key_of_scope!("n.organization_id"),
-        "
-                AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.id = $1 AND r.finished_at IS NULL)
-                FOR UPDATE OF c SKIP LOCKED)
-         UPDATE integration_credentials AS c
-            SET credential_data_encrypted = page.new_text, encryption_key_id = page.new_key
-           FROM page
-          WHERE c.ctid = page.place
-         RETURNING c.integration_id"
-    );
 
     /// Each session's transaction of this database that has a snapshot or has written: what may still write by what it
     /// saw before. Its other columns are NULL for a role without privileges, and filtering on one would leave it out;
@@ -266,105 +201,6 @@ pub(super) async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnec
         let what = format!("no answer within {} s", CONNECT_WAIT.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, what).into())
     })
-}
-
-async fn scan(pool: &PgPool, rows: Rows, range: Range, limit: u32) -> Result<Vec<ScannedRow>> {
-    const DOING: &str = "reading a page of credentials";
-    let (from, to) = bounds(range);
-    let statement = match rows {
-        Rows::All => sql::SCAN_ALL,
-        Rows::Stale => sql::SCAN_STALE,
-        Rows::Legacy => sql::SCAN_LEGACY,
-        Rows::Of(_) => sql::SCAN_OF,
-    };
-    let mut query =
-        sqlx::query(statement).bind(i64::from(limit)).bind(Id(from)).bind(Id(to)).bind(MAX_PAGE_BYTES);
-    if let Rows::Of(organization) = rows {
-        query = query.bind(Id::from(organization));
-    }
-    let scanned = |row: &PgRow| -> sqlx::Result<ScannedRow> {
-        Ok(ScannedRow {
-            cursor: Cursor::Id(row.try_get::<Id, _>("integration_id")?.0),
-            integration: row.try_get::<Id, _>("integration_id")?.into(),
-            organization: row.try_get::<Id, _>("organization_id")?.into(),
-            connector: row.try_get::<Text, _>("connector_type")?.into(),
-            row: credential_row(row)?,
-        })
-    };
-    query
-        .fetch_all(pool)
-        .await
-        .and_then(|rows| rows.iter().map(scanned).collect())
-        .map_err(|error| failure(DOING, error))
-}
-
-/// The first and the last id of a range.
-fn bounds(range: Range) -> (Uuid, Uuid) {
-    let id = |cursor| match cursor {
-        Some(Cursor::Id(id)) => Some(id),
-        _ => None,
-    };
-    (id(range.from).unwrap_or(Uuid::nil()), id(range.to).unwrap_or(Uuid::max()))
-}
-
-async fn window_end(pool: &PgPool, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>> {
-    let (from, _) = bounds(Range { from, to: None });
-    sqlx::query_scalar::<_, Id>(sql::WINDOW_END)
-        .bind(Id(from))
-        .bind(i64::from(rows.saturating_sub(1)))
-        .fetch_optional(pool)
-        .await
-        .map(|id| id.map(|id| Cursor::Id(id.0)))
-        .map_err(|error| failure("dividing the credentials into windows", error))
-}
-
-async fn swap(pool: &PgPool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
-    let mut integrations = Vec::with_capacity(swaps.len());
-    let mut organizations = Vec::with_capacity(swaps.len());
-    let mut old = Vec::with_capacity(swaps.len());
-    let mut old_expires_at = Vec::with_capacity(swaps.len());
-    let mut new = Vec::with_capacity(swaps.len());
-    let mut keys = Vec::with_capacity(swaps.len());
-    for swap in swaps {
-        integrations.push(Id::from(swap.integration));
-        organizations.push(Id::from(swap.organization));
-        old.push(swap.old);
-        old_expires_at.push(swap.old_expires_at.map(Time::from));
-        new.push(swap.new);
-        keys.push(swap.key.to_string());
-    }
-    let pool = pool.clone();
-    to_the_end(async move {
-        let say = |error| failure("writing a page of re-encrypted credentials", error);
-        let mut transaction = pool.begin_with(sql::BEGIN_PAGE).await.map_err(say)?;
-        let written = sqlx::query_scalar::<_, Id>(sql::SWAP)
-            .bind(run.0)
-            .bind(integrations)
-            .bind(organizations)
-            .bind(old)
-            .bind(old_expires_at)
-            .bind(new)
-            .bind(keys)
-            .fetch_all(&mut *transaction)
-            .await;
-        let written = match written {
-            Ok(written) => written,
-            Err(error) if was_cancelled(&error) => {
-                transaction.rollback().await.map_err(say)?;
-                return Ok(Swapped::TookTooLong);
-            }
-            Err(error) => return Err(say(error)),
-        };
-        transaction.commit().await.map_err(say)?;
-        Ok(Swapped::Written(written.into_iter().map(IntegrationId::from).collect()))
-    })
-    .await
-}
-
-/// Whether a time limit, or a person, cancelled the statement.
-fn was_cancelled(error: &sqlx::Error) -> bool {
-    const QUERY_CANCELED: &str = "57014";
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == QUERY_CANCELED)
 }
 
 /// In two looks: the server reads a session's transaction id before its snapshot, without a lock, so that one which gets the

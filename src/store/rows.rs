@@ -181,6 +181,7 @@ pub(crate) struct CredentialRow {
 #[derive(Clone, Debug)]
 pub(crate) struct ScannedRow {
     pub(crate) cursor: Cursor,
+    pub(crate) place: Place,
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,
     pub(crate) connector: String,
@@ -212,6 +213,17 @@ pub(crate) enum Cursor {
     RowId(i64),
 }
 
+/// Where a row stood when it was read, which it leaves when it is written on PostgreSQL, or moved by VACUUM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A tuple's identifier (PostgreSQL): the block, and the item in it.
+    #[cfg(feature = "postgres")]
+    Tuple(u32, u16),
+    /// A rowid (SQLite).
+    #[cfg(feature = "sqlite")]
+    RowId(i64),
+}
+
 /// Which rows a scan reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rows {
@@ -228,9 +240,8 @@ pub(crate) enum Rows {
 /// One row's re-encryption: written only while the stored text begins like the one that was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Swap {
-    /// Where it was read: what SQLite looks it up by.
-    #[cfg(feature = "sqlite")]
-    pub(crate) cursor: Cursor,
+    /// Where it was read: what it is looked up by.
+    pub(crate) place: Place,
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,
     /// The beginning of the text that was opened, which no other text has: through its nonce, or all of a legacy one.

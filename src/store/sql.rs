@@ -21,6 +21,24 @@ macro_rules! active_key_of_scope {
 }
 pub(super) use active_key_of_scope;
 
+/// As `active_key_of_scope`, for many rows: own keys are looked up only where an organization has one at all.
+macro_rules! active_key_of_each_scope {
+    ($organization:literal) => {
+        concat!(
+            "COALESCE(
+            CASE WHEN EXISTS (SELECT 1 FROM vault_data_keys AS any_own
+                               WHERE any_own.organization_id IS NOT NULL AND any_own.state = 'active')
+                 THEN (SELECT own.id FROM vault_data_keys AS own
+                        WHERE own.organization_id = ",
+            $organization,
+            " AND own.state = 'active') END,
+            (SELECT shared.id FROM vault_data_keys AS shared
+              WHERE shared.organization_id IS NULL AND shared.state = 'active'))"
+        )
+    };
+}
+pub(super) use active_key_of_each_scope;
+
 /// A column of a name or an id of 50 characters. One that is longer, as it can be in a table without its constraints, is
 /// not fetched: no name and no id is empty.
 macro_rules! short {
@@ -48,21 +66,9 @@ macro_rules! credential_columns {
 }
 pub(super) use credential_columns;
 
-/// The rows `c` with their integrations `i` and, as `own`, the active key of an organization that has one of its own:
-/// joined once, where the sub-select of `active_key_of_scope` would be asked for each row.
-macro_rules! rows_with_scope {
-    () => {
-        "integration_credentials AS c
-                   JOIN integrations AS i ON i.id = c.integration_id
-                   LEFT JOIN vault_data_keys AS own
-                          ON own.organization_id = i.organization_id AND own.state = 'active'"
-    };
-}
-pub(super) use rows_with_scope;
-
-/// Whether a row of `rows_with_scope` is stale: not under the active key of its scope. Legacy rows are only in the
-/// phases that re-encrypt them, and from then on so is every value without the prefix of the format. Where a scope has no
-/// active key, each of its rows is stale: no key has the empty id.
+/// Whether a row `c` is stale: not under the active key of its scope, `own` being the active key of its organization where
+/// that has one of its own. Legacy rows are only in the phases that re-encrypt them, and from then on so is every value
+/// without the prefix of the format. Where a scope has no active key, each of its rows is stale: no key has the empty id.
 macro_rules! is_stale {
     () => {
         "(c.encryption_key_id <> 'v1' OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over'))
@@ -134,7 +140,7 @@ macro_rules! statements {
         alone: $alone:literal
     ) => {
         use $crate::store::sql::{
-            active_key_of_scope, credential_columns, is_stale, rows_of, rows_with_scope, short, summaries,
+            active_key_of_scope, credential_columns, is_stale, rows_of, short, summaries,
         };
 
         /// The key must be the active one of the scope in this statement's snapshot. The integration stays the
@@ -226,16 +232,26 @@ macro_rules! statements {
               GROUP BY 1 ORDER BY 1"
         );
         /// One scan: the rows by the key that their column names, the beginning of the header that names it again, and
-        /// whether they are stale, those in quarantine aside. The id of a header's key ends within its 31st character,
-        /// so that a key has four beginnings at most; $1 bounds what a table of garbage could give.
+        /// whether they are stale, those in quarantine and those without an integration aside. Integrations are looked up
+        /// only where an organization has a key of its own, and for rows that are stale. The id of a header's key ends
+        /// within its 31st character, so that a key has four beginnings at most; $1 bounds what a table of garbage could
+        /// give.
         pub(in $crate::store) const USAGE: &str = concat!(
-            "SELECT of_row.key_column, of_row.header, of_row.stale, count(*) AS count
+            "WITH own AS MATERIALIZED (
+                 SELECT i.id AS integration_id, k.id
+                   FROM vault_data_keys AS k
+                   JOIN integrations AS i ON i.organization_id = k.organization_id
+                  WHERE k.state = 'active')
+             SELECT of_row.key_column, of_row.header, of_row.stale, count(*) AS count
                FROM (SELECT ", short!("c.encryption_key_id"), " AS key_column,
                             CASE WHEN substr(c.credential_data_encrypted, 1, 4) = 'cv1.'
                                  THEN substr(c.credential_data_encrypted, 1, 31) ELSE '' END AS header,
-                            ", is_stale!(), "
-                                AND c.integration_id NOT IN (SELECT q.integration_id FROM vault_quarantine AS q) AS stale
-                       FROM ", rows_with_scope!(), $alone, ") AS of_row
+                            CASE WHEN ", is_stale!(), "
+                                 THEN c.integration_id NOT IN (SELECT q.integration_id FROM vault_quarantine AS q)
+                                      AND EXISTS (SELECT 1 FROM integrations AS i WHERE i.id = c.integration_id)
+                                 ELSE false END AS stale
+                       FROM integration_credentials AS c
+                       LEFT JOIN own ON own.integration_id = c.integration_id", $alone, ") AS of_row
               GROUP BY 1, 2, 3 LIMIT $1"
         );
         /// The time at which a row was put there is that of its text.

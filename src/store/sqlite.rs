@@ -3,14 +3,19 @@
 mod column;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::types::Json;
 use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
 use time::Duration;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::column::{Id, Text, Time};
@@ -49,6 +54,8 @@ mod sql {
         alone: " LIMIT -1" // Else what groups them holds the columns that they are made of, each row's text among them.
     );
 
+    use crate::store::sql::active_key_of_each_scope;
+
     /// By rowid, the order of the table: by id, which is random, each row would be another page of the file. A page ends
     /// at a number of rows, or where its texts have ?4 bytes. They are looked up when that is known: what a window function
     /// goes over is held in memory with all columns that it names.
@@ -85,7 +92,12 @@ mod sql {
     }
 
     pub(super) const SCAN_ALL: &str = scan!("true");
-    pub(super) const SCAN_STALE: &str = scan!(rows_with_scope!(), is_stale!());
+    pub(super) const SCAN_STALE: &str = scan!(
+        "integration_credentials AS c
+         JOIN integrations AS i ON i.id = c.integration_id
+         LEFT JOIN vault_data_keys AS own ON own.organization_id = i.organization_id AND own.state = 'active'",
+        is_stale!()
+    );
     pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");
     pub(super) const SCAN_OF: &str = scan!("i.organization_id = $5");
     pub(super) const WINDOW_END: &str =
@@ -111,14 +123,17 @@ mod sql {
           ORDER BY random()
           LIMIT $1";
 
-    macro_rules! ten_times {
-        ($text:expr) => {
+    macro_rules! four_hundred_times {
+        ($text:literal) => {
+            four_hundred_times!(@ten four_hundred_times!(@ten concat!($text, $text, $text, $text)))
+        };
+        (@ten $text:expr) => {
             concat!($text, $text, $text, $text, $text, $text, $text, $text, $text, $text)
         };
     }
 
     /// Rows that one statement swaps, of a page whose transaction is one.
-    pub(super) const SWAPPED_AT_ONCE: usize = 100;
+    pub(super) const SWAPPED_AT_ONCE: usize = 400;
 
     /// SQLite has one writer: a row that changed since it was read no longer has the old text, and nor has one that was
     /// transferred, so that the organization is still the one that was read with it. A row that was given another rowid, by
@@ -129,7 +144,7 @@ mod sql {
     pub(super) const SWAP: &str = concat!(
         "WITH n (place, integration_id, organization_id, old_text, old_expires_at, new_text, new_key) AS (
              VALUES ",
-        ten_times!(ten_times!("(?, ?, ?, ?, ?, ?, ?), ")),
+        four_hundred_times!("(?, ?, ?, ?, ?, ?, ?), "),
         "(NULL, NULL, NULL, NULL, NULL, NULL, NULL))
          UPDATE integration_credentials AS c
             SET credential_data_encrypted = n.new_text, encryption_key_id = n.new_key
@@ -142,7 +157,7 @@ mod sql {
                  OR n.old_expires_at IS NULL
                     AND c.expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
             AND n.new_key = ",
-        active_key_of_scope!("n.organization_id"),
+        active_key_of_each_scope!("n.organization_id"),
         "
             AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.finished_at IS NULL AND r.id = ?)"
     );
@@ -159,6 +174,8 @@ mod sql {
 pub(crate) struct SqliteStore {
     pool: SqlitePool,
     pool_owner: PoolOwner,
+    /// Whose turn it is to write a page: SQLite has a writer that waits look again after ever longer sleeps.
+    turn: Arc<Mutex<()>>,
 }
 
 type Conn = SqliteConnection;
@@ -167,7 +184,11 @@ type Pool = SqlitePool;
 impl SqliteStore {
     /// On the caller's pool, which stays the caller's to close.
     pub(crate) fn new(pool: SqlitePool) -> Self {
-        Self { pool, pool_owner: PoolOwner::Caller }
+        Self::on(pool, PoolOwner::Caller)
+    }
+
+    fn on(pool: SqlitePool, pool_owner: PoolOwner) -> Self {
+        Self { pool, pool_owner, turn: Arc::default() }
     }
 
     /// On a pool of our own: synchronous FULL, foreign keys on, and the write-ahead log if the file is made.
@@ -192,7 +213,7 @@ impl SqliteStore {
         // The file remembers its write-ahead log; one that holds no vault is left as it is.
         let options = options.synchronous(SqliteSynchronous::Full);
         let pool = own_pool(SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS), options).await?;
-        Ok(Self { pool, pool_owner: PoolOwner::Store })
+        Ok(Self::on(pool, PoolOwner::Store))
     }
 
     /// In memory, on a [`memory_pool`].
@@ -202,7 +223,7 @@ impl SqliteStore {
     /// `Store` if SQLite fails.
     pub(crate) async fn in_memory(options: SqliteConnectOptions) -> Result<Self> {
         let pool = memory_pool(options).await?;
-        Ok(Self { pool, pool_owner: PoolOwner::Store })
+        Ok(Self::on(pool, PoolOwner::Store))
     }
 
     async fn connection<'c>(&self, doing: &str, on: On<'c>) -> Result<Borrowed<'c, Sqlite>> {
@@ -259,8 +280,10 @@ async fn scan(pool: &SqlitePool, rows: Rows, range: Range, limit: u32) -> Result
         query = query.bind(Id::from(organization));
     }
     let scanned = |row: &SqliteRow| -> sqlx::Result<ScannedRow> {
+        let rowid = row.try_get("cursor")?;
         Ok(ScannedRow {
-            cursor: Cursor::RowId(row.try_get("cursor")?),
+            cursor: Cursor::RowId(rowid),
+            place: Place::RowId(rowid),
             integration: row.try_get::<Id, _>("integration_id")?.into(),
             organization: row.try_get::<Id, _>("organization_id")?.into(),
             connector: row.try_get::<Text, _>("connector_type")?.into(),
@@ -276,17 +299,11 @@ async fn scan(pool: &SqlitePool, rows: Rows, range: Range, limit: u32) -> Result
 
 /// The first and the last rowid of a range.
 fn bounds(range: Range) -> (i64, i64) {
-    let at = |cursor: Option<Cursor>| cursor.and_then(rowid);
+    let at = |cursor| match cursor {
+        Some(Cursor::RowId(rowid)) => Some(rowid),
+        _ => None,
+    };
     (at(range.from).unwrap_or(i64::MIN), at(range.to).unwrap_or(i64::MAX))
-}
-
-/// The rowid of a place in a table of SQLite's.
-fn rowid(cursor: Cursor) -> Option<i64> {
-    match cursor {
-        Cursor::RowId(rowid) => Some(rowid),
-        #[cfg(feature = "postgres")]
-        Cursor::Id(_) => None,
-    }
 }
 
 async fn window_end(pool: &SqlitePool, from: Option<Cursor>, rows: u32) -> Result<Option<Cursor>> {
@@ -300,38 +317,26 @@ async fn window_end(pool: &SqlitePool, from: Option<Cursor>, rows: u32) -> Resul
         .map_err(|error| failure("dividing the credentials into windows", error))
 }
 
-async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped> {
-    let pool = pool.clone();
+async fn swap(store: &SqliteStore, run: RunId, swaps: Arc<[Swap]>) -> Result<Swapped> {
+    let (pool, turn) = (store.pool.clone(), Arc::clone(&store.turn));
     to_the_end(async move {
         let say = |error| failure("writing a page of re-encrypted credentials", error);
+        // Made before it is this page's turn: while it writes, all other writers wait.
+        let statements: Vec<_> =
+            swaps.chunks(sql::SWAPPED_AT_ONCE).map(|swaps| (swaps, swap_statement(run, swaps))).collect();
+        let _turn = turn.lock().await;
         let mut transaction = begin(&pool).await.map_err(say)?;
         let mut written = Vec::with_capacity(swaps.len());
-        let mut swaps = swaps.into_iter().peekable();
-        while swaps.peek().is_some() {
-            let mut statement = sqlx::query(sql::SWAP);
-            let mut new = Vec::with_capacity(sql::SWAPPED_AT_ONCE);
-            for swap in swaps.by_ref().take(sql::SWAPPED_AT_ONCE) {
-                new.push((swap.integration, Revision::of(&swap.new)));
-                statement = statement
-                    .bind(rowid(swap.cursor))
-                    .bind(Id::from(swap.integration))
-                    .bind(Id::from(swap.organization))
-                    .bind(swap.old)
-                    .bind(swap.old_expires_at.map(Time::from))
-                    .bind(swap.new)
-                    .bind(swap.key.to_string());
-            }
-            for _ in 0..7 * (sql::SWAPPED_AT_ONCE - new.len()) {
-                statement = statement.bind(None::<i64>);
-            }
-            let done = statement.bind(run.0).execute(&mut *transaction).await.map_err(say)?;
+        for (swaps, statement) in statements {
+            let done = statement.execute(&mut *transaction).await.map_err(say)?;
             // A row that a statement returns costs more than its update.
-            if done.rows_affected() == new.len() as u64 {
-                written.extend(new.into_iter().map(|(integration, _)| integration));
+            if done.rows_affected() == swaps.len() as u64 {
+                written.extend(swaps.iter().map(|swap| swap.integration));
                 continue;
             }
-            let new: HashMap<_, _> =
-                new.iter().map(|(integration, new)| (integration.to_string(), new.as_str())).collect();
+            let new: Vec<_> =
+                swaps.iter().map(|swap| (swap.integration.to_string(), Revision::of(&swap.new))).collect();
+            let new: HashMap<_, _> = new.iter().map(|(id, new)| (id.as_str(), new.as_str())).collect();
             let these =
                 sqlx::query_scalar::<_, Id>(sql::WRITTEN).bind(Json(&new)).fetch_all(&mut *transaction);
             written.extend(these.await.map_err(say)?.into_iter().map(IntegrationId::from));
@@ -340,6 +345,30 @@ async fn swap(pool: &SqlitePool, run: RunId, swaps: Vec<Swap>) -> Result<Swapped
         Ok(Swapped::Written(written))
     })
     .await
+}
+
+/// `SWAP` with its values; each row beyond those given is NULL, and matches nothing.
+fn swap_statement(run: RunId, swaps: &[Swap]) -> Query<'_, Sqlite, SqliteArguments> {
+    let mut statement = sqlx::query(sql::SWAP);
+    for swap in swaps {
+        let rowid = match swap.place {
+            Place::RowId(rowid) => Some(rowid),
+            #[cfg(feature = "postgres")]
+            Place::Tuple(..) => None,
+        };
+        statement = statement
+            .bind(rowid)
+            .bind(Id::from(swap.integration))
+            .bind(Id::from(swap.organization))
+            .bind(swap.old.as_str())
+            .bind(swap.old_expires_at.map(Time::from))
+            .bind(swap.new.as_str())
+            .bind(swap.key.to_string());
+    }
+    for _ in 0..7 * (sql::SWAPPED_AT_ONCE - swaps.len()) {
+        statement = statement.bind(None::<i64>);
+    }
+    statement.bind(run.0)
 }
 
 /// One writer: when a switch is committed no other transaction has written that is not, and none that only read before

@@ -2,8 +2,8 @@
 
 use credvault::{ErrorKind, Outcome};
 
-use crate::common::service::{Service, first_token, read};
-use crate::common::{self, TestDatabase, on_both_stores};
+use crate::common::service::{Service, active_key, first_token, key, read};
+use crate::common::{self, Dialect, TestDatabase, on_both_stores};
 
 async fn pages_of_any_size_give_the_same_end(database: TestDatabase) {
     let (service, vault) = Service::begin(database).await;
@@ -85,7 +85,53 @@ async fn connections_keep_no_more_statements_for_pages_of_more_sizes(database: T
     assert_eq!(kept, vec![kept[0]; kept.len()]);
 }
 
+/// As a program leaves it that keeps no foreign keys: nobody's row holds up no rotation, and keeps its key.
+async fn a_row_without_its_integration_is_left_and_keeps_its_key(database: TestDatabase) {
+    let (service, vault) = Service::begin(database).await;
+    let tenants = service.add_tenants_with_tokens(&vault, 4).await;
+    let old = active_key(&vault, None).await;
+    if service.database.dialect() == Dialect::Postgres {
+        let sql =
+            "ALTER TABLE integration_credentials DROP CONSTRAINT integration_credentials_integration_id_fkey";
+        service.database.execute(sql).await;
+    }
+    let gone = tenants[1].integration;
+    service.database.execute(&format!("DELETE FROM integrations WHERE id = '{gone}'")).await;
+    assert_eq!(service.count("SELECT count(*) FROM integration_credentials").await, 4);
+    for rows in [1, 100] {
+        let report = vault.rotation().force().batch_size(rows).unwrap().run().await.unwrap();
+        assert_eq!((&report.outcome, report.re_encrypted, report.remaining), (&Outcome::Complete, 3, 0));
+        assert!(!report.unused_keys.contains(&old), "{report:?}");
+        assert_eq!(key(&vault, old).await.rows, 1);
+    }
+    assert_eq!(service.key_of(tenants[1]).await, old);
+}
+
+/// Pages far behind in a large table, read by connections that have no plan yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_reads_each_integration_once_and_not_for_each_page() {
+    const ROWS: u64 = 3_000;
+    const LATER: u64 = 500;
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    service.add_many_tenants_with_tokens(&vault, ROWS as usize).await;
+    service.database.execute("ANALYZE").await;
+    let report = vault.rotation().force().max_rows(ROWS - LATER).run().await.unwrap();
+    assert_eq!(report.remaining, LATER);
+    vault.close().await;
+    let read = "SELECT idx_tup_fetch::bigint FROM pg_stat_user_tables WHERE relname = 'integrations'";
+    let before = service.count(read).await;
+    let vault = service.open().await;
+    let report = vault.rotation().batch_size(50).unwrap().run().await.unwrap();
+    assert_eq!((report.outcome, report.re_encrypted), (Outcome::Complete, LATER));
+    // A session says what it has read when it ends.
+    vault.close().await;
+    let read = service.count(read).await - before;
+    // Those that are current are looked at, and each page asks for one row more than it takes.
+    assert!((ROWS..ROWS + LATER).contains(&read), "{read} integrations were read for {ROWS} rows");
+}
+
 on_both_stores!(
+    a_row_without_its_integration_is_left_and_keeps_its_key,
     pages_of_any_size_give_the_same_end,
     connections_keep_no_more_statements_for_pages_of_more_sizes,
     a_rotation_of_nothing_says_so_by_counts,

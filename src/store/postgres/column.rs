@@ -33,6 +33,46 @@ impl<'r> Decode<'r, Postgres> for Id {
     }
 }
 
+/// A tuple's identifier, the block and the item in it: `tid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Tid(pub(in crate::store) u32, pub(in crate::store) u16);
+
+impl Tid {
+    /// The object ids of `tid` and `tid[]`, fixed in PostgreSQL's catalogue (pg_type.dat).
+    const TID: PgTypeInfo = PgTypeInfo::with_oid(Oid(27));
+    const TID_ARRAY: PgTypeInfo = PgTypeInfo::with_oid(Oid(1010));
+}
+
+impl Type<Postgres> for Tid {
+    fn type_info() -> PgTypeInfo {
+        Self::TID
+    }
+}
+
+impl PgHasArrayType for Tid {
+    fn array_type_info() -> PgTypeInfo {
+        Self::TID_ARRAY
+    }
+}
+
+/// In its binary form each is big-endian (tidsend).
+impl Encode<'_, Postgres> for Tid {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> std::result::Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.0.to_be_bytes());
+        buffer.extend_from_slice(&self.1.to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Tid {
+    fn decode(value: PgValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        match *value.as_bytes()? {
+            [a, b, c, d, e, f] => Ok(Self(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]))),
+            _ => Err("a tid has six bytes".into()),
+        }
+    }
+}
+
 impl Type<Postgres> for Text {
     fn type_info() -> PgTypeInfo {
         <String as Type<Postgres>>::type_info()
