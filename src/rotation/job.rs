@@ -208,10 +208,10 @@ impl Job {
         if matches!(phase, Phase::None | Phase::Observe) {
             report.legacy = usage.rows_under(DataKeyId::LEGACY);
         }
-        report.already_current = usage
-            .rows
-            .saturating_sub(report.remaining + report.quarantined + report.legacy + report.re_encrypted);
         report.keys = retrying(stop, || data_key_summaries(store, &usage, self.clock.offset())).await?;
+        let active = report.keys.iter().filter(|key| key.state == KeyState::Active);
+        let current: u64 = active.map(|key| usage.current_rows_under(key.id)).sum();
+        report.already_current = current.saturating_sub(report.re_encrypted);
         let is_left = report.remaining > 0 || !report.waiting.transactions.is_empty() || skipped.is_some();
         report.outcome = match report.quarantined {
             _ if is_left => Outcome::WorkRemains,

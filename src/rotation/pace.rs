@@ -46,19 +46,19 @@ impl Pace {
         }
     }
 
-    /// Whether the next page is read while one is written.
+    /// Whether the next page is read and sealed while one is written.
     pub(super) fn reads_ahead(&self) -> bool {
         matches!(self, Self::Free)
     }
 
     /// How long to rest after a page of `rows` rows that took `took`.
-    pub(super) fn rest_after(&self, rows: usize, took: Duration) -> Duration {
+    pub(super) fn rest_after(&self, rows: u32, took: Duration) -> Duration {
         match self {
             Self::Free => Duration::ZERO,
             Self::Yielding(fastest) => {
                 // The time of a row when the database is idle, as far as this run has seen: what the time of a row is
                 // above it, others made it wait for, and are given as much again.
-                let row = took / u32::try_from(rows.max(1)).unwrap_or(u32::MAX);
+                let row = took / rows.max(1);
                 let mut fastest = fastest.lock().unwrap_or_else(PoisonError::into_inner);
                 let idle = fastest.map_or(row, |fastest| fastest.min(row));
                 *fastest = Some(idle);
@@ -66,7 +66,7 @@ impl Pace {
                 took.mul_f64((REST_PER_WORK * slowed).min(1e6)).min(MAX_REST)
             }
             Self::Limited { rows_per_second, next } => {
-                let page = Duration::from_secs_f64(rows as f64 / f64::from((*rows_per_second).max(1)));
+                let page = Duration::from_secs_f64(f64::from(rows) / f64::from((*rows_per_second).max(1)));
                 let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
                 // From when this page began; time that was lost is not made up for by a burst.

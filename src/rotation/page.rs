@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::events::{Listener, Progress, RotationEvent};
 use crate::credential::Revision;
@@ -42,7 +44,9 @@ struct Counts {
 /// A page whose rows are sealed anew, and not written yet.
 pub(super) struct SealedPage {
     /// Rows that were read.
-    pub(super) rows: u64,
+    pub(super) rows: u32,
+    /// How long it took to seal them.
+    pub(super) took: Duration,
     swaps: Arc<[Swap]>,
     /// The keys that they were under, one for each swap.
     from: Vec<DataKeyId>,
@@ -134,6 +138,7 @@ impl Reencryption {
     ///
     /// `Store`, `Provider`; and what keeps this process from sealing: no error of a row.
     pub(super) async fn seal(&self, rows: &[ScannedRow]) -> Result<SealedPage> {
+        let began = Instant::now();
         let mut done = Done::default();
         let mut swaps = Vec::with_capacity(rows.len());
         let mut from = Vec::with_capacity(rows.len());
@@ -165,7 +170,7 @@ impl Reencryption {
                 }
             }
         }
-        Ok(SealedPage { rows: rows.len() as u64, swaps: swaps.into(), from, done })
+        Ok(SealedPage { rows: rows.len() as u32, took: began.elapsed(), swaps: swaps.into(), from, done })
     }
 
     /// Writes a page where its rows didn't change since they were read.
@@ -184,9 +189,9 @@ impl Reencryption {
                     done.written = written.len() as u64;
                     done.lost -= done.written;
                     let mut counts = self.counts();
-                    counts.quarantined.retain(|integration, _| !written.contains(integration));
                     for (swap, key) in page.swaps.iter().zip(&page.from) {
                         if written.contains(&swap.integration) {
+                            counts.quarantined.remove(&swap.integration);
                             *counts.re_encrypted.entry(*key).or_default() += 1;
                         }
                     }
@@ -213,7 +218,7 @@ impl Reencryption {
         };
         let new = reencrypt(&from, to, nonce, &context, &row.stored, row.expires_at)?;
         let swap = Swap {
-            place: scanned.place,
+            address: scanned.address,
             integration: scanned.integration,
             organization: scanned.organization,
             old: if from.id().is_legacy() {

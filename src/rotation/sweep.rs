@@ -121,24 +121,22 @@ impl Sweeper {
 
     async fn work(&self, place: &Mutex<Place>) -> Result<Done> {
         let mut all = Done::default();
-        let mut began = Instant::now();
         let mut page = self.next_page(place).await?;
         while let Some(sealed) = page.take() {
             if self.stop.is_asked() {
                 break;
             }
             self.keep_lease().await?;
-            let done = if self.pace.reads_ahead() {
-                let (done, next) = tokio::try_join!(self.write(&sealed), self.next_page(place))?;
-                page = next;
-                done
+            if self.pace.reads_ahead() {
+                // Both to their ends: what was written counts, whatever became of the next page.
+                let (done, next) = tokio::join!(self.write(&sealed), self.next_page(place));
+                all.add(done?);
+                page = next?;
             } else {
-                self.write(&sealed).await?
-            };
-            all.add(done);
-            self.stop.sleep(self.pace.rest_after(sealed.rows as usize, began.elapsed())).await;
-            if !self.pace.reads_ahead() {
-                began = Instant::now();
+                let began = Instant::now();
+                all.add(self.write(&sealed).await?);
+                let took = sealed.took + began.elapsed();
+                self.stop.sleep(self.pace.rest_after(sealed.rows, took)).await;
                 page = self.next_page(place).await?;
             }
         }
@@ -157,9 +155,9 @@ impl Sweeper {
     /// Writes a page.
     async fn write(&self, page: &SealedPage) -> Result<Done> {
         let done = retrying(&self.stop, || self.pages.write(page)).await?;
-        self.give_back(page.rows - done.written);
+        self.give_back(u64::from(page.rows) - done.written);
         if done.took_too_long {
-            self.page_rows.fetch_min((page.rows as u32 / 2).max(1), Ordering::Relaxed);
+            self.page_rows.fetch_min((page.rows / 2).max(1), Ordering::Relaxed);
         }
         if done.written == 0 && done.lost > 0 {
             // Either others were at all of them, or this run no longer may.

@@ -23,7 +23,7 @@ pub(crate) struct Usage {
     current: HashMap<String, u64>,
     /// Rows whose text names a key that their column does not.
     headers: HashMap<DataKeyId, u64>,
-    /// Rows that are not under the active key of their scope, those in quarantine aside.
+    /// Rows that are not under the active key of their scope, those in quarantine and those without an integration aside.
     pub(crate) stale: u64,
     pub(crate) rows: u64,
 }

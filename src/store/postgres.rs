@@ -4,7 +4,7 @@
 /// by itself if nothing is heard for five seconds between two statements: a process that stands still, or whose host
 /// is gone, keeps nobody from the rows for longer.
 macro_rules! begin {
-    ($and:expr) => {
+    ($and:literal) => {
         concat!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000",
             $and

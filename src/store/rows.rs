@@ -181,7 +181,7 @@ pub(crate) struct CredentialRow {
 #[derive(Clone, Debug)]
 pub(crate) struct ScannedRow {
     pub(crate) cursor: Cursor,
-    pub(crate) place: Place,
+    pub(crate) address: RowAddress,
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,
     pub(crate) connector: String,
@@ -215,7 +215,7 @@ pub(crate) enum Cursor {
 
 /// Where a row stood when it was read, which it leaves when it is written on PostgreSQL, or moved by VACUUM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum RowAddress {
     /// A tuple's identifier (PostgreSQL): the block, and the item in it.
     #[cfg(feature = "postgres")]
     Tuple(u32, u16),
@@ -241,7 +241,7 @@ pub(crate) enum Rows {
 #[derive(Clone, Debug)]
 pub(crate) struct Swap {
     /// Where it was read: what it is looked up by.
-    pub(crate) place: Place,
+    pub(crate) address: RowAddress,
     pub(crate) integration: IntegrationId,
     pub(crate) organization: OrganizationId,
     /// The beginning of the text that was opened, which no other text has: through its nonce, or all of a legacy one.

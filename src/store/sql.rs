@@ -1,43 +1,56 @@
 //! The statements that both dialects share, each with its one definition of "now", and the one definition of the
 //! active key of a row's scope. `$n` is a parameter on both.
 
+/// The active key of an organization's own, or NULL.
+macro_rules! own_key {
+    ($organization:literal) => {
+        concat!(
+            "(SELECT own.id FROM vault_data_keys AS own
+              WHERE own.organization_id = ",
+            $organization,
+            " AND own.state = 'active')"
+        )
+    };
+}
+pub(super) use own_key;
+
+/// The active key that organizations share, or NULL.
+macro_rules! shared_key {
+    () => {
+        "(SELECT shared.id FROM vault_data_keys AS shared
+              WHERE shared.organization_id IS NULL AND shared.state = 'active')"
+    };
+}
+pub(super) use shared_key;
+
 /// The active key of the scope of an organization, which is that of the integration `i` unless said otherwise: its own
 /// where it has one, else the shared.
 macro_rules! active_key_of_scope {
     () => {
-        $crate::store::sql::active_key_of_scope!("i.organization_id")
-    };
-    ($organization:literal) => {
         concat!(
-            "COALESCE(
-            (SELECT own.id FROM vault_data_keys AS own
-              WHERE own.organization_id = ",
-            $organization,
-            " AND own.state = 'active'),
-            (SELECT shared.id FROM vault_data_keys AS shared
-              WHERE shared.organization_id IS NULL AND shared.state = 'active'))"
+            "COALESCE(",
+            $crate::store::sql::own_key!("i.organization_id"),
+            ", ",
+            $crate::store::sql::shared_key!(),
+            ")"
         )
     };
-}
-pub(super) use active_key_of_scope;
-
-/// As `active_key_of_scope`, for many rows: own keys are looked up only where an organization has one at all.
-macro_rules! active_key_of_each_scope {
-    ($organization:literal) => {
+    // For many rows: own keys are looked up only where an organization has one at all.
+    (of each $organization:literal) => {
         concat!(
             "COALESCE(
             CASE WHEN EXISTS (SELECT 1 FROM vault_data_keys AS any_own
                                WHERE any_own.organization_id IS NOT NULL AND any_own.state = 'active')
-                 THEN (SELECT own.id FROM vault_data_keys AS own
-                        WHERE own.organization_id = ",
-            $organization,
-            " AND own.state = 'active') END,
-            (SELECT shared.id FROM vault_data_keys AS shared
-              WHERE shared.organization_id IS NULL AND shared.state = 'active'))"
+                 THEN ",
+            $crate::store::sql::own_key!($organization),
+            " END,
+            ",
+            $crate::store::sql::shared_key!(),
+            ")"
         )
     };
 }
-pub(super) use active_key_of_each_scope;
+pub(super) use active_key_of_scope;
 
 /// A column of a name or an id of 50 characters. One that is longer, as it can be in a table without its constraints, is
 /// not fetched: no name and no id is empty.
@@ -71,12 +84,14 @@ pub(super) use credential_columns;
 /// without the prefix of the format. Where a scope has no active key, each of its rows is stale: no key has the empty id.
 macro_rules! is_stale {
     () => {
-        "(c.encryption_key_id <> 'v1' OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over'))
-                AND (c.encryption_key_id <> COALESCE(own.id,
-                         (SELECT shared.id FROM vault_data_keys AS shared
-                           WHERE shared.organization_id IS NULL AND shared.state = 'active'), '')
+        concat!(
+            "(c.encryption_key_id <> 'v1' OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over'))
+                AND (c.encryption_key_id <> COALESCE(own.id, ",
+            $crate::store::sql::shared_key!(),
+            ", '')
                      OR (SELECT phase FROM vault_identity) IN ('re-encrypt', 'cut-over')
                          AND substr(c.credential_data_encrypted, 1, 4) <> 'cv1.')"
+        )
     };
 }
 pub(super) use is_stale;

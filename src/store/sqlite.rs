@@ -16,6 +16,7 @@ use sqlx::types::Json;
 use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
 use time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::column::{Id, Text, Time};
@@ -42,6 +43,11 @@ const MAX_CONNECTIONS: u32 = 8;
 /// How long a writer waits for the one before it.
 const BUSY_TIMEOUT: StdDuration = StdDuration::from_secs(10);
 
+/// What part of a page's time the file is left to others, after each page. Pages take turns, since SQLite lets a writer that
+/// waits look again after ever longer sleeps: one page after the other would hardly ever leave the file free when somebody
+/// looks, neither for the application nor for other processes.
+const REST_OF_FILE: u32 = 8;
+
 /// How long a call waits for a connection of the pool: as long as those before it may wait for a writer.
 const CONNECT_WAIT: StdDuration = StdDuration::from_secs(30);
 
@@ -53,8 +59,6 @@ mod sql {
         keep_m: "",
         alone: " LIMIT -1" // Else what groups them holds the columns that they are made of, each row's text among them.
     );
-
-    use crate::store::sql::active_key_of_each_scope;
 
     /// By rowid, the order of the table: by id, which is random, each row would be another page of the file. A page ends
     /// at a number of rows, or where its texts have ?4 bytes. They are looked up when that is known: what a window function
@@ -123,9 +127,9 @@ mod sql {
           ORDER BY random()
           LIMIT $1";
 
-    macro_rules! four_hundred_times {
+    macro_rules! two_hundred_times {
         ($text:literal) => {
-            four_hundred_times!(@ten four_hundred_times!(@ten concat!($text, $text, $text, $text)))
+            two_hundred_times!(@ten two_hundred_times!(@ten concat!($text, $text)))
         };
         (@ten $text:expr) => {
             concat!($text, $text, $text, $text, $text, $text, $text, $text, $text, $text)
@@ -133,7 +137,7 @@ mod sql {
     }
 
     /// Rows that one statement swaps, of a page whose transaction is one.
-    pub(super) const SWAPPED_AT_ONCE: usize = 400;
+    pub(super) const SWAPPED_AT_ONCE: usize = 200;
 
     /// SQLite has one writer: a row that changed since it was read no longer has the old text, and nor has one that was
     /// transferred, so that the organization is still the one that was read with it. A row that was given another rowid, by
@@ -144,7 +148,7 @@ mod sql {
     pub(super) const SWAP: &str = concat!(
         "WITH n (place, integration_id, organization_id, old_text, old_expires_at, new_text, new_key) AS (
              VALUES ",
-        four_hundred_times!("(?, ?, ?, ?, ?, ?, ?), "),
+        two_hundred_times!("(?, ?, ?, ?, ?, ?, ?), "),
         "(NULL, NULL, NULL, NULL, NULL, NULL, NULL))
          UPDATE integration_credentials AS c
             SET credential_data_encrypted = n.new_text, encryption_key_id = n.new_key
@@ -157,7 +161,7 @@ mod sql {
                  OR n.old_expires_at IS NULL
                     AND c.expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
             AND n.new_key = ",
-        active_key_of_each_scope!("n.organization_id"),
+        active_key_of_scope!(of each "n.organization_id"),
         "
             AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.finished_at IS NULL AND r.id = ?)"
     );
@@ -174,7 +178,7 @@ mod sql {
 pub(crate) struct SqliteStore {
     pool: SqlitePool,
     pool_owner: PoolOwner,
-    /// Whose turn it is to write a page: SQLite has a writer that waits look again after ever longer sleeps.
+    /// Whose turn it is to write a page.
     turn: Arc<Mutex<()>>,
 }
 
@@ -283,7 +287,7 @@ async fn scan(pool: &SqlitePool, rows: Rows, range: Range, limit: u32) -> Result
         let rowid = row.try_get("cursor")?;
         Ok(ScannedRow {
             cursor: Cursor::RowId(rowid),
-            place: Place::RowId(rowid),
+            address: RowAddress::RowId(rowid),
             integration: row.try_get::<Id, _>("integration_id")?.into(),
             organization: row.try_get::<Id, _>("organization_id")?.into(),
             connector: row.try_get::<Text, _>("connector_type")?.into(),
@@ -324,7 +328,8 @@ async fn swap(store: &SqliteStore, run: RunId, swaps: Arc<[Swap]>) -> Result<Swa
         // Made before it is this page's turn: while it writes, all other writers wait.
         let statements: Vec<_> =
             swaps.chunks(sql::SWAPPED_AT_ONCE).map(|swaps| (swaps, swap_statement(run, swaps))).collect();
-        let _turn = turn.lock().await;
+        let turn = turn.lock_owned().await;
+        let began = Instant::now();
         let mut transaction = begin(&pool).await.map_err(say)?;
         let mut written = Vec::with_capacity(swaps.len());
         for (swaps, statement) in statements {
@@ -342,6 +347,12 @@ async fn swap(store: &SqliteStore, run: RunId, swaps: Arc<[Swap]>) -> Result<Swa
             written.extend(these.await.map_err(say)?.into_iter().map(IntegrationId::from));
         }
         transaction.commit().await.map_err(say)?;
+        // The next page can be written beside what follows this one, but not at once.
+        let rest = began.elapsed() / REST_OF_FILE;
+        tokio::spawn(async move {
+            tokio::time::sleep(rest).await;
+            drop(turn);
+        });
         Ok(Swapped::Written(written))
     })
     .await
@@ -351,10 +362,10 @@ async fn swap(store: &SqliteStore, run: RunId, swaps: Arc<[Swap]>) -> Result<Swa
 fn swap_statement(run: RunId, swaps: &[Swap]) -> Query<'_, Sqlite, SqliteArguments> {
     let mut statement = sqlx::query(sql::SWAP);
     for swap in swaps {
-        let rowid = match swap.place {
-            Place::RowId(rowid) => Some(rowid),
+        let rowid = match swap.address {
+            RowAddress::RowId(rowid) => Some(rowid),
             #[cfg(feature = "postgres")]
-            Place::Tuple(..) => None,
+            RowAddress::Tuple(..) => None,
         };
         statement = statement
             .bind(rowid)
@@ -396,5 +407,39 @@ impl Store for SqliteStore {
         if self.pool_owner == PoolOwner::Store {
             self.pool.close().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::ConnectOptions as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_each_page_the_file_is_left_to_others_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("vault.db"));
+        let store = SqliteStore::connect(options.clone(), Missing::Create).await.unwrap();
+        let mut other = options.busy_timeout(StdDuration::ZERO).connect().await.unwrap();
+        let swap = Swap {
+            address: RowAddress::RowId(1),
+            integration: Uuid::nil().into(),
+            organization: Uuid::nil().into(),
+            old: String::new(),
+            old_expires_at: None,
+            new: "cv1.".to_owned(),
+            key: DataKeyId::LEGACY,
+        };
+        let page: Arc<[Swap]> = vec![swap; 5_000].into();
+        let mut next_may_begin = true;
+        // A busy machine may come back to this only after that while.
+        for _ in 0..10 {
+            store.swap(RunId(1), Arc::clone(&page)).await.unwrap();
+            tokio::time::sleep(StdDuration::from_millis(3)).await;
+            next_may_begin &= store.turn.try_lock().is_ok();
+            sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut other).await.unwrap();
+        }
+        assert!(!next_may_begin);
     }
 }

@@ -284,14 +284,14 @@ async fn what_is_older_than_a_key_that_another_process_made_meanwhile_is_waited_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_is_elsewhere_when_its_page_is_written_is_left_to_the_next_sweep() {
     let (service, vault) = Service::begin(TestDatabase::create(Dialect::Sqlite).await).await;
-    let tenants = service.add_tenants_with_tokens(&vault, 250).await;
+    let tenants = service.add_many_tenants_with_tokens(&vault, 850).await;
     let [poison, .., victim, _] = tenants[..] else { unreachable!() };
     service.tamper_with(poison).await;
     service.change_at_quarantine(victim, "rowid = rowid + 1000").await;
 
     let report = vault.rotation().force().workers(1).unwrap().run().await.unwrap();
     assert_eq!(report.outcome, Outcome::Quarantine);
-    assert_eq!((report.re_encrypted, report.lost_to_concurrent_writes), (249, 1));
+    assert_eq!((report.re_encrypted, report.lost_to_concurrent_writes), (849, 1));
     assert_eq!(read(&vault, victim).await.unwrap(), first_token(victim));
     assert_eq!(service.rows_under_other_keys().await, 1, "all but the row in quarantine");
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sqlx::Row;
 use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::column::Tid;
@@ -13,12 +13,12 @@ use crate::id::IntegrationId;
 use crate::store::column::{Id, Text, Time};
 use crate::store::failure::failure;
 use crate::store::pages::MAX_PAGE_BYTES;
-use crate::store::rows::{Cursor, Place, Range, Rows, ScannedRow, Swap, Swapped};
+use crate::store::rows::{Cursor, Range, RowAddress, Rows, ScannedRow, Swap, Swapped};
 use crate::store::runs::RunId;
 use crate::store::to_the_end;
 
 mod sql {
-    use crate::store::sql::{active_key_of_each_scope, credential_columns, is_stale, short};
+    use crate::store::sql::{active_key_of_scope, credential_columns, is_stale, short};
 
     /// A page ends at a number of rows, or where its texts have $4 bytes. By the integration's id, which integrations are
     /// looked up by, too: the parts of both indexes that a page takes lie together, and its rows apart, so that each finds
@@ -68,7 +68,7 @@ mod sql {
         is_stale!()
     );
     pub(super) const SCAN_LEGACY: &str = scan!(rows_one_by_one!(), "c.encryption_key_id = 'v1'");
-    /// One organization has few rows: all of them, then.
+    /// By the organization's integrations, which are few.
     pub(super) const SCAN_OF: &str = scan!(
         "integration_credentials AS c JOIN integrations AS i ON i.id = c.integration_id",
         "i.organization_id = $5"
@@ -77,14 +77,17 @@ mod sql {
           WHERE integration_id >= $1 ORDER BY integration_id LIMIT 1 OFFSET $2";
 
     /// Begins the transaction of a page, whose statement the server ends before it lasts longer than any may. The plan of
-    /// that is made once: one that is made for a page's values goes through all of them first, for nothing.
-    pub(super) const BEGIN: &str =
-        begin!("; SET LOCAL statement_timeout = 2000; SET LOCAL plan_cache_mode = force_generic_plan");
+    /// that is made once: one that is made for a page's values goes through all of them first, for nothing. It looks rows
+    /// up, even if it is made while the table is so small that reading all of it would be as good.
+    pub(super) const BEGIN: &str = begin!(
+        "; SET LOCAL statement_timeout = 2000
+         ; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+    );
 
     /// Locks the rows that it writes and skips those that another transaction has locked: it neither waits for the
-    /// application nor deadlocks with it. A row that changed since it was read has another place, and no longer the old
-    /// text; nor has one that was transferred, so that the organization is still the one that was read with it. A row that
-    /// was moved, by VACUUM FULL, is left to the next sweep.
+    /// application nor deadlocks with it. A row that changed since it was read has another place, and if its text did,
+    /// another text; so has one that was transferred: the organization is still the one that was read with it. A row whose
+    /// place alone changed, by VACUUM FULL or a write of another column, is left to the next sweep.
     pub(super) const SWAP: &str = concat!(
         "WITH page AS (
              SELECT c.ctid AS place, n.new_text, n.new_key
@@ -99,7 +102,7 @@ mod sql {
                      OR n.old_expires_at IS NULL
                         AND c.expires_at NOT BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999')
                 AND n.new_key = ",
-        active_key_of_each_scope!("n.organization_id"),
+        active_key_of_scope!(of each "n.organization_id"),
         "
                 AND EXISTS (SELECT 1 FROM vault_rotation_runs AS r WHERE r.id = $1 AND r.finished_at IS NULL)
                 FOR UPDATE OF c SKIP LOCKED)
@@ -134,7 +137,7 @@ pub(super) async fn scan(pool: &PgPool, rows: Rows, range: Range, limit: u32) ->
         let Tid(block, item) = row.try_get("place")?;
         Ok(ScannedRow {
             cursor: Cursor::Id(row.try_get::<Id, _>("integration_id")?.0),
-            place: Place::Tuple(block, item),
+            address: RowAddress::Tuple(block, item),
             integration: row.try_get::<Id, _>("integration_id")?.into(),
             organization: row.try_get::<Id, _>("organization_id")?.into(),
             connector: row.try_get::<Text, _>("connector_type")?.into(),
@@ -193,10 +196,10 @@ struct SwapColumns<'s> {
 
 impl<'s> SwapColumns<'s> {
     fn of(swaps: &'s [Swap]) -> Self {
-        let tid = |swap: &Swap| match swap.place {
-            Place::Tuple(block, item) => Tid(block, item),
+        let tid = |swap: &Swap| match swap.address {
+            RowAddress::Tuple(block, item) => Tid(block, item),
             #[cfg(feature = "sqlite")]
-            Place::RowId(_) => Tid(0, 0), // No tuple's.
+            RowAddress::RowId(_) => Tid(0, 0), // No tuple's.
         };
         Self {
             places: swaps.iter().map(tid).collect(),
@@ -213,7 +216,22 @@ impl<'s> SwapColumns<'s> {
 /// The integrations whose rows it has written.
 async fn write(pool: &PgPool, run: RunId, page: &SwapColumns<'_>) -> sqlx::Result<Vec<Id>> {
     let mut transaction = pool.begin_with(sql::BEGIN).await?;
-    let swap = sqlx::query(sql::SWAP)
+    match write_in(&mut transaction, run, page).await {
+        Ok(written) => transaction.commit().await.map(|()| written),
+        Err(error) => {
+            // What failed first says why; the server ends the transaction with the session, if not here.
+            let _ = transaction.rollback().await;
+            Err(error)
+        }
+    }
+}
+
+async fn write_in(
+    transaction: &mut PgConnection,
+    run: RunId,
+    page: &SwapColumns<'_>,
+) -> sqlx::Result<Vec<Id>> {
+    let done = sqlx::query(sql::SWAP)
         .bind(run.0)
         .bind(&page.places)
         .bind(&page.integrations)
@@ -221,24 +239,15 @@ async fn write(pool: &PgPool, run: RunId, page: &SwapColumns<'_>) -> sqlx::Resul
         .bind(&page.old)
         .bind(&page.old_expires_at)
         .bind(&page.new)
-        .bind(&page.keys);
-    let written = match swap.execute(&mut *transaction).await {
-        // A row that a statement returns costs more than one that is counted.
-        Ok(done) if done.rows_affected() == page.integrations.len() as u64 => page.integrations.clone(),
-        Ok(_) => {
-            sqlx::query_scalar(sql::WRITTEN)
-                .bind(&page.integrations)
-                .bind(&page.new)
-                .fetch_all(&mut *transaction)
-                .await?
-        }
-        Err(error) => {
-            transaction.rollback().await?;
-            return Err(error);
-        }
-    };
-    transaction.commit().await?;
-    Ok(written)
+        .bind(&page.keys)
+        .execute(&mut *transaction)
+        .await?;
+    // A row that a statement returns costs more than one that is counted.
+    if done.rows_affected() == page.integrations.len() as u64 {
+        return Ok(page.integrations.clone());
+    }
+    let written = sqlx::query_scalar(sql::WRITTEN).bind(&page.integrations).bind(&page.new);
+    written.fetch_all(transaction).await
 }
 
 /// Whether a time limit, or a person, cancelled the statement.
