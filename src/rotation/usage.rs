@@ -140,7 +140,7 @@ pub struct DataKeySummary {
 pub enum Blocker {
     /// It is the active key of its scope, or about to be.
     InUse,
-    /// So many rows need it: a rotation re-encrypts them, those in quarantine aside.
+    /// So many rows need it: a rotation re-encrypts them, those in quarantine and those without an integration aside.
     Rows(u64),
     /// Nothing says yet that nothing more is written under it: a rotation finds out.
     NotKnownUnused,

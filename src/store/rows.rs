@@ -341,7 +341,7 @@ pub(crate) struct UsageCount {
     pub(crate) key_column: String,
     /// The beginning of the stored text, which names the key that sealed it; empty for a text of another format.
     pub(crate) header: String,
-    /// Whether they are [stale](Rows::Stale), those in quarantine aside.
+    /// Whether they are [stale](Rows::Stale), those in quarantine and those without an integration aside.
     pub(crate) stale: bool,
     pub(crate) rows: u64,
 }

@@ -79,6 +79,14 @@ macro_rules! credential_columns {
 }
 pub(super) use credential_columns;
 
+/// Joins `own` to rows `c` with their integrations `i`, for `is_stale`.
+macro_rules! with_own_key {
+    () => {
+        " LEFT JOIN vault_data_keys AS own ON own.organization_id = i.organization_id AND own.state = 'active'"
+    };
+}
+pub(super) use with_own_key;
+
 /// Whether a row `c` is stale: not under the active key of its scope, `own` being the active key of its organization where
 /// that has one of its own. Legacy rows are only in the phases that re-encrypt them, and from then on so is every value
 /// without the prefix of the format. Where a scope has no active key, each of its rows is stale: no key has the empty id.

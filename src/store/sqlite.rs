@@ -97,9 +97,10 @@ mod sql {
 
     pub(super) const SCAN_ALL: &str = scan!("true");
     pub(super) const SCAN_STALE: &str = scan!(
-        "integration_credentials AS c
-         JOIN integrations AS i ON i.id = c.integration_id
-         LEFT JOIN vault_data_keys AS own ON own.organization_id = i.organization_id AND own.state = 'active'",
+        concat!(
+            "integration_credentials AS c JOIN integrations AS i ON i.id = c.integration_id",
+            crate::store::sql::with_own_key!()
+        ),
         is_stale!()
     );
     pub(super) const SCAN_LEGACY: &str = scan!("c.encryption_key_id = 'v1'");

@@ -18,7 +18,7 @@ use crate::store::runs::RunId;
 use crate::store::to_the_end;
 
 mod sql {
-    use crate::store::sql::{active_key_of_scope, credential_columns, is_stale, short};
+    use crate::store::sql::{active_key_of_scope, credential_columns, is_stale, short, with_own_key};
 
     /// A page ends at a number of rows, or where its texts have $4 bytes. By the integration's id, which integrations are
     /// looked up by, too: the parts of both indexes that a page takes lie together, and its rows apart, so that each finds
@@ -60,13 +60,7 @@ mod sql {
     }
 
     pub(super) const SCAN_ALL: &str = scan!(rows_one_by_one!(), "true");
-    pub(super) const SCAN_STALE: &str = scan!(
-        concat!(
-            rows_one_by_one!(),
-            " LEFT JOIN vault_data_keys AS own ON own.organization_id = i.organization_id AND own.state = 'active'"
-        ),
-        is_stale!()
-    );
+    pub(super) const SCAN_STALE: &str = scan!(concat!(rows_one_by_one!(), with_own_key!()), is_stale!());
     pub(super) const SCAN_LEGACY: &str = scan!(rows_one_by_one!(), "c.encryption_key_id = 'v1'");
     /// By the organization's integrations, which are few.
     pub(super) const SCAN_OF: &str = scan!(
