@@ -14,7 +14,7 @@ use credvault::{ErrorKind, MigrationName, migrate, pending_migrations};
 use sqlx::{Connection, Executor, PgConnection};
 use uuid::Uuid;
 
-const MIGRATIONS: usize = 4;
+const MIGRATIONS: usize = 5;
 
 on_both_stores!(
     by_hand_first_embedded_after_twice,

@@ -38,19 +38,38 @@ async fn both_databases_hold_the_same_tables() {
 }
 
 #[tokio::test]
-async fn no_index_stands_on_the_key_of_a_row_and_pages_keep_room() {
+async fn no_index_stands_on_the_key_of_a_row_and_pages_keep_room_that_is_soon_free_again() {
     for dialect in [Dialect::Postgres, Dialect::Sqlite] {
         let database = TestDatabase::migrated(dialect).await;
         let named: BTreeSet<_> = indexes(&database).await;
         assert!(!named.iter().any(|index| index.contains("encryption_key_id")), "{named:?}");
     }
     let postgres = TestDatabase::migrated(Dialect::Postgres).await;
-    let sql =
-        "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE relname = 'integration_credentials'";
-    assert_eq!(postgres.fetch_one_text(sql).await.as_deref(), Some("fillfactor=85"));
+    let settings = settings_of_credentials(&postgres).await;
+    assert_eq!(settings, "fillfactor=85,autovacuum_analyze_scale_factor=10");
 }
 
-/// SQL that inserts a credential under `key`.
+#[tokio::test]
+async fn who_has_set_how_often_credentials_are_analyzed_keeps_it() {
+    let postgres = TestDatabase::migrated(Dialect::Postgres).await;
+    let set = "ALTER TABLE integration_credentials SET (autovacuum_analyze_scale_factor = 0.5)";
+    let reset = "ALTER TABLE integration_credentials RESET (autovacuum_analyze_scale_factor)";
+    let again = &migration_files(Dialect::Postgres)[4];
+    for (before, after) in [(set, "0.5"), (reset, "10")] {
+        postgres.execute(before).await;
+        run_by_hand(&postgres, again).await;
+        let settings = settings_of_credentials(&postgres).await;
+        assert_eq!(settings, format!("fillfactor=85,autovacuum_analyze_scale_factor={after}"));
+    }
+}
+
+/// How PostgreSQL stores the table.
+async fn settings_of_credentials(postgres: &TestDatabase) -> String {
+    let sql =
+        "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE relname = 'integration_credentials'";
+    postgres.fetch_one_text(sql).await.unwrap_or_default()
+}
+
 /// To older SQLite (3.40, for one), which other programs may bring, `json_valid(NULL)` is false.
 #[test]
 fn a_json_column_that_may_be_null_says_so_to_older_sqlite() {
@@ -68,6 +87,7 @@ fn a_json_column_that_may_be_null_says_so_to_older_sqlite() {
     assert_eq!(columns, 10);
 }
 
+/// SQL that inserts a credential under `key`.
 fn credential(integration: IntegrationId, key: &str) -> String {
     let id = Uuid::new_v4();
     format!(

@@ -19,6 +19,7 @@ macro_rules! embedded {
             2 "integration tables" "002_integration_tables.sql",
             3 "vault tables" "003_vault_tables.sql",
             4 "validate credential keys" "004_validate_credential_keys.sql",
+            5 "analyze credentials rarely" "005_analyze_credentials_rarely.sql",
         )
     };
     ($folder:literal: $($version:literal $description:literal $file:literal,)*) => {
@@ -31,9 +32,9 @@ macro_rules! embedded {
 }
 
 #[cfg(feature = "postgres")]
-pub(super) static POSTGRES: [Embedded; 4] = embedded!("");
+pub(super) static POSTGRES: [Embedded; 5] = embedded!("");
 #[cfg(feature = "sqlite")]
-pub(super) static SQLITE: [Embedded; 4] = embedded!("sqlite/");
+pub(super) static SQLITE: [Embedded; 5] = embedded!("sqlite/");
 
 impl Embedded {
     pub(super) fn migration(&self) -> Migration {
