@@ -108,6 +108,8 @@ mod sql {
     pub(super) const WINDOW_END: &str =
         "SELECT rowid FROM integration_credentials WHERE rowid >= $1 ORDER BY rowid LIMIT 1 OFFSET $2";
 
+    pub(super) const BEGIN_COUNT: &str = "BEGIN";
+
     pub(super) const ROWS_OF: &str = rows_of!("IN (SELECT value FROM json_each($1))");
 
     /// The rows at some rowids, drawn between the first and the last one; of those rows, some. Twice as many rowids as

@@ -131,6 +131,26 @@ async fn postgres_reads_each_integration_once_and_not_for_each_page() {
     assert!((ROWS..ROWS + LATER).contains(&read), "{read} integrations were read for {ROWS} rows");
 }
 
+/// Compiling a count takes longer than counting some hundred thousand rows.
+#[tokio::test]
+async fn postgres_does_not_compile_what_counts_rows() {
+    let (service, vault) = Service::begin(TestDatabase::create(Dialect::Postgres).await).await;
+    service.add_tenants_with_tokens(&vault, 3).await;
+    let refuse_to_be_read_by_what_may_be_compiled = "
+        ALTER TABLE integration_credentials RENAME TO stored;
+        CREATE FUNCTION is_never_compiled() RETURNS boolean LANGUAGE plpgsql AS $$
+        BEGIN
+            IF current_setting('jit') = 'on' THEN RAISE EXCEPTION 'this may be compiled'; END IF;
+            RETURN true;
+        END $$;
+        CREATE VIEW integration_credentials AS SELECT * FROM stored WHERE is_never_compiled()";
+    service.database.execute(refuse_to_be_read_by_what_may_be_compiled).await;
+    assert!(service.database.try_execute("SELECT FROM integration_credentials").await.is_err());
+    let keys = vault.keys().list().await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.rows).sum::<u64>(), 3);
+    assert_eq!(vault.status().await.unwrap().stale_rows, 0);
+}
+
 /// How many integrations were read by an index. A session says so when it ends, so all others are waited for.
 async fn integrations_read(service: &Service) -> u64 {
     let sessions = "SELECT count(*) FROM pg_stat_activity
