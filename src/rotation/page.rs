@@ -17,6 +17,10 @@ use crate::id::{DataKeyId, IntegrationId, OrganizationId};
 use crate::keyring::Keyring;
 use crate::store::{QuarantinedRow, RunId, ScannedRow, Store, Swap, Swapped};
 
+/// Rows that are sealed before other tasks of the runtime get their turn, a fraction of a millisecond later: the write of the
+/// page before is one of them.
+const SEALED_AT_ONCE: usize = 100;
+
 /// What all pages of a rotation share.
 pub(super) struct Reencryption {
     store: Arc<dyn Store>,
@@ -142,7 +146,10 @@ impl Reencryption {
         let mut done = Done::default();
         let mut swaps = Vec::with_capacity(rows.len());
         let mut from = Vec::with_capacity(rows.len());
-        for (row, nonce) in rows.iter().zip(Nonce::draw_many(rows.len())?) {
+        for (at, (row, nonce)) in rows.iter().zip(Nonce::draw_many(rows.len())?).enumerate() {
+            if at % SEALED_AT_ONCE == SEALED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             let quarantined = self.counts().quarantined.get(&row.integration).copied();
             if quarantined.is_some_and(|hash| hash == sha256(&row.row.stored)) {
                 continue;
@@ -273,4 +280,52 @@ pub(crate) async fn quarantined_rows(store: &dyn Store) -> Result<u64> {
 /// The hash of a stored text, as the quarantine keeps it.
 pub(crate) fn sha256(stored: &str) -> [u8; 32] {
     Sha256::digest(stored.as_bytes()).into()
+}
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use sqlx::sqlite::SqliteConnectOptions;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::keyring::MasterKeys;
+    use crate::store::sqlite::SqliteStore;
+    use crate::store::{CredentialRow, Cursor, RowAddress};
+
+    #[tokio::test]
+    async fn other_tasks_get_their_turns_while_a_page_is_sealed() {
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::in_memory(SqliteConnectOptions::new().in_memory(true)).await.unwrap());
+        let (vault, organization) = (Uuid::nil().into(), OrganizationId::from(Uuid::nil()));
+        let keyring = Keyring::new(Arc::clone(&store), vault, MasterKeys::new(vault, Vec::new()));
+        let withheld = HashSet::from([organization]);
+        let pages = Reencryption::new(store, Arc::new(keyring), RunId(1), Listener::none(), withheld, 0);
+        let row = || ScannedRow {
+            cursor: Cursor::RowId(1),
+            address: RowAddress::RowId(1),
+            integration: Uuid::nil().into(),
+            organization,
+            connector: String::new(),
+            row: CredentialRow {
+                credential_type: String::new(),
+                stored: String::new(),
+                key_column: String::new(),
+                expires_at: None,
+            },
+        };
+        let rows: Vec<_> = (0..3 * SEALED_AT_ONCE).map(|_| row()).collect();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&turns);
+        tokio::spawn(async move {
+            loop {
+                counter.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(pages.seal(&rows).await.unwrap().done.withheld, rows.len() as u64);
+        assert_eq!(turns.load(Ordering::Relaxed), 3);
+    }
 }
