@@ -108,9 +108,14 @@ pub struct Server(Cluster);
 
 impl Server {
     pub fn start() -> Self {
-        let careful =
-            |_: &Path| ["listen_addresses=''", "fsync=on", "full_page_writes=on"].map(str::to_owned).to_vec();
-        Self(Cluster::start(careful).unwrap_or_else(|why| panic!("{why}")))
+        Self::start_with(&[])
+    }
+
+    /// One with `settings` besides, each `name=value`.
+    pub fn start_with(settings: &[&str]) -> Self {
+        let careful = ["listen_addresses=''", "fsync=on", "full_page_writes=on"];
+        let all = |_: &Path| careful.iter().chain(settings).map(|setting| (*setting).to_owned()).collect();
+        Self(Cluster::start(all).unwrap_or_else(|why| panic!("{why}")))
     }
 
     /// One whose data, or whose write-ahead log alone, is on a disk of `megabytes`; that takes the right to mount one.
