@@ -1,5 +1,7 @@
 //! How fast a rotation works: by default it yields to the application.
 
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +16,9 @@ const MAX_REST: Duration = Duration::from_secs(2);
 /// How much of the time a rotation works that yields, while the database answers as fast as it can: a third.
 const REST_PER_WORK: f64 = 2.0;
 
-/// Pages a second at most when rows a second are limited: small pages, evenly, rather than a burst each second.
-const LIMITED_PAGES_PER_SECOND: u32 = 20;
+/// Pages a second when rows a second are limited: as many as the database has time for, as readers wait for a small page
+/// less than for a large one; and evenly, rather than a burst each second.
+const LIMITED_PAGES_PER_SECOND: RangeInclusive<u32> = 20..=400;
 
 /// How fast pages follow each other.
 #[derive(Debug)]
@@ -24,8 +27,8 @@ pub(super) enum Pace {
     Yielding(Mutex<Option<Duration>>),
     /// As fast as it goes.
     Free,
-    /// So many rows a second, by all workers together; the moment at which the next page may begin.
-    Limited { rows_per_second: u32, next: Mutex<Option<Instant>> },
+    /// So many rows a second, by all workers together, in so many pages; the moment at which the next page may begin.
+    Limited { rows_per_second: u32, pages_per_second: AtomicU32, next: Mutex<Option<Instant>> },
 }
 
 impl Pace {
@@ -34,7 +37,8 @@ impl Pace {
     }
 
     pub(super) fn limited(rows_per_second: u32) -> Self {
-        Self::Limited { rows_per_second, next: Mutex::default() }
+        let pages_per_second = AtomicU32::new(*LIMITED_PAGES_PER_SECOND.end());
+        Self::Limited { rows_per_second, pages_per_second, next: Mutex::default() }
     }
 
     /// How many rows a page has at this pace, at most.
@@ -42,7 +46,9 @@ impl Pace {
         match self {
             Self::Yielding(_) => YIELDING_PAGE_ROWS,
             Self::Free => u32::MAX,
-            Self::Limited { rows_per_second, .. } => (rows_per_second / LIMITED_PAGES_PER_SECOND).max(1),
+            Self::Limited { rows_per_second, pages_per_second, .. } => {
+                (rows_per_second / pages_per_second.load(Ordering::Relaxed)).max(1)
+            }
         }
     }
 
@@ -65,8 +71,19 @@ impl Pace {
                 let slowed = row.as_secs_f64() / idle.as_secs_f64().max(f64::MIN_POSITIVE);
                 took.mul_f64((REST_PER_WORK * slowed).min(1e6)).min(MAX_REST)
             }
-            Self::Limited { rows_per_second, next } => {
-                let page = Duration::from_secs_f64(f64::from(rows) / f64::from((*rows_per_second).max(1)));
+            Self::Limited { rows_per_second, pages_per_second, next } => {
+                let at_rate =
+                    |rows| Duration::from_secs_f64(f64::from(rows) / f64::from((*rows_per_second).max(1)));
+                let (page, full_page) = (at_rate(rows), at_rate(self.page_rows()));
+                let pages = pages_per_second.load(Ordering::Relaxed);
+                let pages = match took {
+                    // What each page costs, however small, takes too long for so many.
+                    _ if took > full_page => pages / 2,
+                    _ if took < full_page / 4 => pages * 2,
+                    _ => pages,
+                };
+                let (fewest, most) = LIMITED_PAGES_PER_SECOND.into_inner();
+                pages_per_second.store(pages.clamp(fewest, most), Ordering::Relaxed);
                 let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
                 // From when this page began; time that was lost is not made up for by a burst.
@@ -93,17 +110,34 @@ mod tests {
         assert_eq!(pace.rest_after(200, 10_000 * MS), MAX_REST);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_limited_pace_keeps_to_its_rows_a_second() {
-        let pace = Pace::limited(1_000);
-        assert_eq!(pace.page_rows(), 50);
-        let began = Instant::now();
-        for _ in 0..20 {
-            tokio::time::advance(10 * MS).await;
-            tokio::time::sleep(pace.rest_after(50, 10 * MS)).await;
+    /// Rows that a limited pace lets through in a second, where a page takes so long and each of its rows so long besides.
+    async fn rows_in_a_second(pace: &Pace, page: Duration, row: Duration) -> u32 {
+        let (began, mut rows) = (Instant::now(), 0);
+        while began.elapsed() < Duration::from_secs(1) {
+            let of_page = pace.page_rows();
+            let took = page + row * of_page;
+            tokio::time::advance(took).await;
+            tokio::time::sleep(pace.rest_after(of_page, took)).await;
+            rows += of_page;
         }
-        let took = began.elapsed();
-        assert!((990 * MS..1_010 * MS).contains(&took), "1,000 rows took {took:?}");
+        rows
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limited_pace_keeps_to_its_rows_a_second_in_pages_as_small_as_the_database_has_time_for() {
+        for (page, largest) in [(MS / 10, 10), (4 * MS, 40), (10 * MS, 80), (40 * MS, 200)] {
+            let pace = Pace::limited(4_000);
+            // It finds its pages.
+            rows_in_a_second(&pace, page, MS / 100).await;
+            let rows = rows_in_a_second(&pace, page, MS / 100).await;
+            assert!((3_800..=4_200).contains(&rows), "{rows} rows where a page takes {page:?}");
+            assert!(pace.page_rows() <= largest, "{} where a page takes {page:?}", pace.page_rows());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limited_pace_makes_up_for_no_time_that_was_lost() {
+        let pace = Pace::limited(1_000);
         // After a page that stood still for long the next ones don't rush.
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(pace.rest_after(50, Duration::from_secs(60)), Duration::ZERO);
