@@ -10,7 +10,7 @@ use super::attempts::retrying;
 use super::drain;
 use super::events::{Listener, RotationEvent};
 use super::lease::{Busy, Lease, Taken};
-use super::pace::Pace;
+use super::pace::{Pace, PageRows};
 use super::page::Reencryption;
 use super::report::{MAX_NAMED_ROWS, Outcome, RotationReport, Withheld};
 use super::rotate::RotationPlan;
@@ -266,7 +266,7 @@ impl Job {
             Box::new(counts),
         );
         sweeper.workers = workers;
-        *sweeper.page_rows.get_mut() = self.batch_size;
+        sweeper.page_rows = PageRows::at_most(self.batch_size);
         *sweeper.rows_left.get_mut() = self.max_rows;
         Ok(sweeper)
     }

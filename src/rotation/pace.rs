@@ -20,6 +20,40 @@ const REST_PER_WORK: f64 = 2.0;
 /// less than for a large one; and evenly, rather than a burst each second.
 const LIMITED_PAGES_PER_SECOND: RangeInclusive<u32> = 20..=400;
 
+/// A page that is written in so long, a tenth of what its statement may take, was none too large.
+const QUICK_PAGE: Duration = Duration::from_millis(200);
+
+/// How many rows a page may have: fewer after a page's statement took too long, until pages are quick again.
+#[derive(Debug)]
+pub(super) struct PageRows {
+    most: u32,
+    now: AtomicU32,
+}
+
+impl PageRows {
+    pub(super) fn at_most(most: u32) -> Self {
+        Self { most, now: AtomicU32::new(most) }
+    }
+
+    pub(super) fn get(&self) -> u32 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// The statement of a page of `rows` rows was cut off.
+    pub(super) fn took_too_long(&self, rows: u32) {
+        self.now.fetch_min((rows / 2).max(1), Ordering::Relaxed);
+    }
+
+    /// A page was written within `time`.
+    pub(super) fn took(&self, time: Duration) {
+        if time < QUICK_PAGE {
+            let more = |rows: u32| (rows < self.most).then(|| rows.saturating_mul(2).min(self.most));
+            // None where it is the most already.
+            let _ = self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        }
+    }
+}
+
 /// How fast pages follow each other.
 #[derive(Debug)]
 pub(super) enum Pace {
@@ -27,8 +61,8 @@ pub(super) enum Pace {
     Yielding(Mutex<Option<Duration>>),
     /// As fast as it goes.
     Free,
-    /// So many rows a second, by all workers together, in so many pages; the moment at which the next page may begin.
-    Limited { rows_per_second: u32, pages_per_second: AtomicU32, next: Mutex<Option<Instant>> },
+    /// So many rows a second, by all workers together, in so many pages; when the page under way was due, and began.
+    Limited { rows_per_second: u32, pages_per_second: AtomicU32, page: Mutex<Option<[Instant; 2]>> },
 }
 
 impl Pace {
@@ -38,7 +72,7 @@ impl Pace {
 
     pub(super) fn limited(rows_per_second: u32) -> Self {
         let pages_per_second = AtomicU32::new(*LIMITED_PAGES_PER_SECOND.end());
-        Self::Limited { rows_per_second, pages_per_second, next: Mutex::default() }
+        Self::Limited { rows_per_second, pages_per_second, page: Mutex::default() }
     }
 
     /// How many rows a page has at this pace, at most.
@@ -71,24 +105,28 @@ impl Pace {
                 let slowed = row.as_secs_f64() / idle.as_secs_f64().max(f64::MIN_POSITIVE);
                 took.mul_f64((REST_PER_WORK * slowed).min(1e6)).min(MAX_REST)
             }
-            Self::Limited { rows_per_second, pages_per_second, next } => {
+            Self::Limited { rows_per_second, pages_per_second, page } => {
                 let at_rate =
                     |rows| Duration::from_secs_f64(f64::from(rows) / f64::from((*rows_per_second).max(1)));
-                let (page, full_page) = (at_rate(rows), at_rate(self.page_rows()));
+                let (share, share_of_full_page) = (at_rate(rows), at_rate(self.page_rows()));
+                let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
+                let [due, began] = page.unwrap_or([now - took; 2]);
+                // With all that a page takes besides; half of the time is left to others.
+                let busy = now - began;
                 let pages = pages_per_second.load(Ordering::Relaxed);
-                let pages = match took {
-                    // What each page costs, however small, takes too long for so many.
-                    _ if took > full_page => pages / 2,
-                    _ if took < full_page / 4 => pages * 2,
-                    _ => pages,
+                let pages = if busy > share_of_full_page / 2 {
+                    pages / 2
+                } else if busy < share_of_full_page / 5 {
+                    pages * 2
+                } else {
+                    pages
                 };
                 let (fewest, most) = LIMITED_PAGES_PER_SECOND.into_inner();
                 pages_per_second.store(pages.clamp(fewest, most), Ordering::Relaxed);
-                let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = Instant::now();
-                // From when this page began; time that was lost is not made up for by a burst.
-                let due = next.unwrap_or(now - took).max(now - page) + page;
-                *next = Some(due);
+                // From when this page was due; time that was lost is not made up for by a burst.
+                let due = due.max(now - share) + share;
+                *page = Some([due, due.max(now)]);
                 due.saturating_duration_since(now)
             }
         }
@@ -100,6 +138,24 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn pages_are_smaller_after_one_that_took_too_long_until_they_are_quick_again() {
+        let page_rows = PageRows::at_most(1_000);
+        page_rows.took(MS);
+        assert_eq!(page_rows.get(), 1_000);
+        page_rows.took_too_long(10);
+        page_rows.took_too_long(5);
+        assert_eq!(page_rows.get(), 2);
+        page_rows.took_too_long(1);
+        assert_eq!(page_rows.get(), 1);
+        page_rows.took(QUICK_PAGE);
+        assert_eq!(page_rows.get(), 1);
+        for rows in [2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000, 1_000] {
+            page_rows.took(MS);
+            assert_eq!(page_rows.get(), rows);
+        }
+    }
 
     #[test]
     fn the_default_pace_rests_longer_the_slower_the_database_answers() {
@@ -115,9 +171,10 @@ mod tests {
         let (began, mut rows) = (Instant::now(), 0);
         while began.elapsed() < Duration::from_secs(1) {
             let of_page = pace.page_rows();
+            // That is sealed and written in half of the time, and read in the other.
             let took = page + row * of_page;
             tokio::time::advance(took).await;
-            tokio::time::sleep(pace.rest_after(of_page, took)).await;
+            tokio::time::sleep(pace.rest_after(of_page, took / 2)).await;
             rows += of_page;
         }
         rows
@@ -125,9 +182,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_limited_pace_keeps_to_its_rows_a_second_in_pages_as_small_as_the_database_has_time_for() {
-        for (page, largest) in [(MS / 10, 10), (4 * MS, 40), (10 * MS, 80), (40 * MS, 200)] {
+        for (page, largest) in [(MS / 10, 20), (4 * MS, 100), (10 * MS, 200), (40 * MS, 200)] {
             let pace = Pace::limited(4_000);
-            // It finds its pages.
+            // While the database is busy, and soon after.
+            rows_in_a_second(&pace, 100 * MS, MS).await;
+            assert_eq!(pace.page_rows(), 200);
             rows_in_a_second(&pace, page, MS / 100).await;
             let rows = rows_in_a_second(&pace, page, MS / 100).await;
             assert!((3_800..=4_200).contains(&rows), "{rows} rows where a page takes {page:?}");

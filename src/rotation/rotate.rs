@@ -98,8 +98,7 @@ impl Rotation {
     }
 
     /// Re-encrypts `rows` rows at once at most: 1 to 5,000, unless said otherwise 1,000. A page ends at 4 MiB of text,
-    /// too; a rotation that yields takes 200 rows at most, one at a limited rate those of a twentieth of a second, and fewer
-    /// where the database has time for more pages.
+    /// too; a rotation that yields takes 200 rows at most, one at a limited rate those of a 400th to a 20th of a second.
     ///
     /// # Errors
     ///

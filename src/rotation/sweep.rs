@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::attempts::retrying;
 use super::lease::Lease;
-use super::pace::Pace;
+use super::pace::{Pace, PageRows};
 use super::page::{Done, Reencryption, SealedPage};
 use super::stop::Stop;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,8 +30,7 @@ pub(super) struct Sweeper {
     pub(super) pages: Reencryption,
     pub(super) pace: Pace,
     pub(super) workers: u32,
-    /// Halved when a page's statement takes too long.
-    pub(super) page_rows: AtomicU32,
+    pub(super) page_rows: PageRows,
     /// How many rows may still be re-encrypted.
     pub(super) rows_left: AtomicU64,
     window_rows: u32,
@@ -81,7 +80,7 @@ impl Sweeper {
             pages,
             pace,
             workers: 1,
-            page_rows: AtomicU32::new(u32::MAX),
+            page_rows: PageRows::at_most(u32::MAX),
             rows_left: AtomicU64::new(u64::MAX),
             window_rows: WINDOW_ROWS,
             counts,
@@ -154,10 +153,13 @@ impl Sweeper {
 
     /// Writes a page.
     async fn write(&self, page: &SealedPage) -> Result<Done> {
+        let began = Instant::now();
         let done = retrying(&self.stop, || self.pages.write(page)).await?;
         self.give_back(u64::from(page.rows) - done.written);
         if done.took_too_long {
-            self.page_rows.fetch_min((page.rows / 2).max(1), Ordering::Relaxed);
+            self.page_rows.took_too_long(page.rows);
+        } else {
+            self.page_rows.took(began.elapsed());
         }
         if done.written == 0 && done.lost > 0 {
             // Either others were at all of them, or this run no longer may.
@@ -181,7 +183,7 @@ impl Sweeper {
             if self.stop.is_asked() {
                 return Ok(None);
             }
-            let limit = self.page_rows.load(Ordering::Relaxed).min(self.pace.page_rows());
+            let limit = self.page_rows.get().min(self.pace.page_rows());
             let to = match place.window {
                 Window::Over => return Ok(None),
                 Window::ToTheEnd => None,
@@ -298,7 +300,7 @@ mod tests {
         for window_rows in 1..=21 {
             for page_rows in [1, 3, 100] {
                 sweeper.window_rows = window_rows;
-                *sweeper.page_rows.get_mut() = page_rows;
+                sweeper.page_rows = PageRows::at_most(page_rows);
                 let (place, mut rows) = (Mutex::new(Place::default()), Vec::new());
                 while let Some(page) = sweeper.next_rows(&place).await.unwrap() {
                     assert!(page.len() <= page_rows as usize);
