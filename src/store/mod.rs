@@ -143,6 +143,28 @@ async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + S
     }
 }
 
+/// What a statement reads, in a transaction of its own, for what `begin` sets.
+async fn read<DB: sqlx::Database>(
+    doing: &'static str,
+    pool: &sqlx::Pool<DB>,
+    begin: &'static str,
+    statement: sqlx::query::Query<'static, DB, DB::Arguments>,
+) -> Result<Vec<DB::Row>>
+where
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+    DB::Arguments: sqlx::IntoArguments<DB>,
+{
+    let pool = pool.clone();
+    to_the_end(async move {
+        let say = |error| failure::failure(doing, error);
+        let mut transaction = pool.begin_with(begin).await.map_err(say)?;
+        let rows = statement.fetch_all(&mut *transaction).await.map_err(say)?;
+        transaction.commit().await.map_err(say)?;
+        Ok(rows)
+    })
+    .await
+}
+
 /// What becomes of an SQLite file that isn't there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {

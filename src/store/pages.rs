@@ -4,13 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::query::Query;
-use sqlx::{Database, Executor, IntoArguments, Pool};
 
-use super::failure::failure;
 use super::rows::{Cursor, KeyCount, Range, Rows, ScannedRow, Swap, Swapped, UsageCount};
 use super::runs::RunId;
-use super::to_the_end;
 use crate::error::Result;
 
 /// How much text a page of a scan takes into memory, in bytes, a last row aside.
@@ -40,28 +36,6 @@ pub(crate) trait PageStore {
     async fn usage(&self) -> Result<Vec<UsageCount>>;
 }
 
-/// What a pass over all rows counts, in a transaction of its own, for what `begin` sets.
-pub(super) async fn count<DB: Database>(
-    doing: &'static str,
-    pool: &Pool<DB>,
-    begin: &'static str,
-    statement: Query<'static, DB, DB::Arguments>,
-) -> Result<Vec<DB::Row>>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-    DB::Arguments: IntoArguments<DB>,
-{
-    let pool = pool.clone();
-    to_the_end(async move {
-        let say = |error| failure(doing, error);
-        let mut transaction = pool.begin_with(begin).await.map_err(say)?;
-        let counts = statement.fetch_all(&mut *transaction).await.map_err(say)?;
-        transaction.commit().await.map_err(say)?;
-        Ok(counts)
-    })
-    .await
-}
-
 /// Implements [`PageStore`] for a dialect's store, given its row type; `scan`, `window_end` and `swap` are the dialect's
 /// own.
 macro_rules! page_store {
@@ -89,7 +63,7 @@ macro_rules! page_store {
                 };
                 const DOING: &str = "counting the rows under each key";
                 let statement = sqlx::query(sql::COUNT_BY_KEY);
-                let rows = pages::count(DOING, &self.pool, sql::BEGIN_COUNT, statement).await?;
+                let rows = read(DOING, &self.pool, sql::BEGIN_READ, statement).await?;
                 rows.into_iter()
                     .map(count)
                     .collect::<sqlx::Result<_>>()
@@ -107,7 +81,7 @@ macro_rules! page_store {
                     })
                 };
                 let statement = sqlx::query(sql::USAGE).bind(i64::from(pages::MAX_USAGE_COUNTS));
-                let rows = pages::count(DOING, &self.pool, sql::BEGIN_COUNT, statement).await?;
+                let rows = read(DOING, &self.pool, sql::BEGIN_READ, statement).await?;
                 let counts: sqlx::Result<Vec<UsageCount>> = rows.into_iter().map(count).collect();
                 let counts = counts.map_err(|error| failure(DOING, error))?;
                 if counts.len() >= pages::MAX_USAGE_COUNTS as usize {

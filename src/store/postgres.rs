@@ -41,7 +41,7 @@ use super::pages::{self, MAX_PAGE_BYTES, PageStore, page_store};
 use super::quarantine::{QuarantineStore, quarantine_store};
 use super::rows::*;
 use super::runs::{Lease, LeaseRequest, RunId, RunRow, RunStore, run_store};
-use super::{Borrowed, Connection, On, PoolOwner, Store, to_the_end};
+use super::{Borrowed, Connection, On, PoolOwner, Store, read, to_the_end};
 use crate::clock::Timestamp;
 use crate::credential::{CredentialType, Summary};
 use crate::error::{Error, ErrorKind, Result};
@@ -64,9 +64,11 @@ mod sql {
     );
 
     pub(super) const BEGIN: &str = begin!("");
-    /// Begins a count of all rows. The server takes it for so costly that it would compile it first, which takes longer
-    /// than counting some hundred thousand rows.
-    pub(super) const BEGIN_COUNT: &str = begin!("; SET LOCAL jit = off");
+    /// Begins a read of many rows. The server takes it for so costly that it would compile it first, which takes longer
+    /// than counting some hundred thousand rows; and a plan for the values of one call goes by what the server knew of
+    /// each key's rows before a rotation.
+    pub(super) const BEGIN_READ: &str =
+        begin!("; SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_generic_plan");
 
     pub(super) const ROWS_OF: &str =
         rows_of!("IN (SELECT value::uuid FROM jsonb_array_elements_text($1) AS given (value))");

@@ -31,7 +31,7 @@ use super::pages::{self, MAX_PAGE_BYTES, PageStore, page_store};
 use super::quarantine::{QuarantineStore, quarantine_store};
 use super::rows::*;
 use super::runs::{Lease, LeaseRequest, RunId, RunRow, RunStore, run_store};
-use super::{Borrowed, Connection, Missing, On, PoolOwner, Store, to_the_end};
+use super::{Borrowed, Connection, Missing, On, PoolOwner, Store, read, to_the_end};
 use crate::clock::Timestamp;
 use crate::credential::{CredentialType, Revision, Summary};
 use crate::error::{Error, ErrorKind, Result};
@@ -108,7 +108,7 @@ mod sql {
     pub(super) const WINDOW_END: &str =
         "SELECT rowid FROM integration_credentials WHERE rowid >= $1 ORDER BY rowid LIMIT 1 OFFSET $2";
 
-    pub(super) const BEGIN_COUNT: &str = "BEGIN";
+    pub(super) const BEGIN_READ: &str = "BEGIN";
 
     pub(super) const ROWS_OF: &str = rows_of!("IN (SELECT value FROM json_each($1))");
 
@@ -438,8 +438,9 @@ mod tests {
         let mut next_may_begin = true;
         // A busy machine may come back to this only after that while.
         for _ in 0..10 {
+            let began = Instant::now();
             store.swap(RunId(1), Arc::clone(&page)).await.unwrap();
-            tokio::time::sleep(StdDuration::from_millis(3)).await;
+            tokio::time::sleep(began.elapsed() / REST_OF_FILE / 2).await;
             next_may_begin &= store.turn.try_lock().is_ok();
             sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut other).await.unwrap();
         }
