@@ -267,7 +267,7 @@ async fn legacy_role_without_rights_on_the_vault_writes_v1_until_the_cut_over() 
         )
     };
     run(&mut legacy, write()).await.unwrap();
-    assert_eq!(migrate(&url).await.unwrap().len(), 4);
+    assert_eq!(migrate(&url).await.unwrap().len(), MIGRATIONS);
     run(&mut legacy, write()).await.unwrap();
     let peek = run(&mut legacy, format!("SELECT * FROM {schema}.vault_identity")).await.unwrap_err();
     assert_eq!(peek.into_database_error().unwrap().code().as_deref(), Some("42501"));

