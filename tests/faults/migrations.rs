@@ -34,12 +34,15 @@ fn assert_succeeds(word: &str, child: Child) {
     assert!(output.status.success(), "{word}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// How many migrations there are.
+const MIGRATIONS: usize = 5;
+
 /// The database has all that a vault has, once, and nobody holds a lock on it.
 async fn assert_made_once(database: &TestDatabase, key: &str) {
     assert_eq!(pending_migrations(database.url()).await.unwrap(), []);
     for (what, expected) in [
-        ("_credvault_migrations WHERE success", 4),
-        ("_credvault_migrations", 4),
+        ("_credvault_migrations WHERE success", MIGRATIONS),
+        ("_credvault_migrations", MIGRATIONS),
         ("vault_identity", 1),
         ("vault_master_keys WHERE state = 'active'", 1),
         ("vault_master_keys", 1),
@@ -130,7 +133,7 @@ async fn a_process_killed_while_it_makes_a_vault_leaves_what_the_next_one_finish
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        some += usize::from((1..4).contains(&pending_migrations(fresh.url()).await.unwrap().len()));
+        some += usize::from((1..MIGRATIONS).contains(&pending_migrations(fresh.url()).await.unwrap().len()));
         assert_succeeds("init", start("init", &fresh, &key));
         assert_made_once(&fresh, &key).await;
         assert_eq!(describe(&fresh).await, schema);
