@@ -161,6 +161,25 @@ impl Table {
         peaks
     }
 
+    /// That each command takes about as much memory as it did for few hostile rows, at least once in three times: what its
+    /// threads' allocators hold besides differs from one run to the next.
+    fn assert_takes_no_more_than(&self, few: &[(&str, u64)]) {
+        let is_flat = |(name, many): &(&str, u64)| {
+            let few = few.iter().find(|(other, _)| other == name).map(|(_, peak)| *peak).unwrap();
+            *many < few + TOLERANCE_KIB
+        };
+        let mut many = self.go_through();
+        for _ in 0..2 {
+            if many.iter().all(is_flat) {
+                break;
+            }
+            for (least, again) in many.iter_mut().zip(self.go_through()) {
+                *least = (*least).min(again);
+            }
+        }
+        assert!(many.iter().all(is_flat), "in KiB, {few:?} for few hostile rows, {many:?} for many");
+    }
+
     /// What reading them says, and that nothing of what is in them is repeated.
     async fn each_is_refused(&self) {
         for (integration, change) in &self.changed {
@@ -176,14 +195,6 @@ impl Table {
 fn named(list: &Value) -> BTreeSet<String> {
     let ids = list.as_array().unwrap().iter().map(|it| it["integration_id"].as_str().unwrap());
     ids.map(str::to_owned).collect()
-}
-
-/// That each command takes about as much memory for many hostile rows as for few.
-fn assert_flat(few: &[(&str, u64)], many: &[(&str, u64)]) {
-    for (name, many) in many {
-        let few = few.iter().find(|(other, _)| other == name).map(|(_, peak)| *peak).unwrap();
-        assert!(*many < few + TOLERANCE_KIB, "{name}: {few} KiB for few hostile rows, {many} KiB for many");
-    }
 }
 
 async fn hostile_rows_are_named_and_all_others_done(database: TestDatabase) {
@@ -231,7 +242,7 @@ async fn hostile_rows_take_the_same_memory_for_four_times_as_many(database: Test
     for _ in 0..3 {
         table.add(&mut connection, &changes).await;
     }
-    assert_flat(&few, &table.go_through());
+    table.assert_takes_no_more_than(&few);
 }
 
 async fn hostile_types_and_ids_in_tables_without_constraints_are_named_and_take_no_memory(
@@ -267,5 +278,5 @@ async fn hostile_types_and_ids_in_tables_without_constraints_are_named_and_take_
     }
     connection.execute(&format!("UPDATE integrations SET connector_type = connector_type || {long}")).await;
     table.each_is_refused().await;
-    assert_flat(&few, &table.go_through());
+    table.assert_takes_no_more_than(&few);
 }
