@@ -271,15 +271,13 @@ macro_rules! credential_store {
                 (organization, integration): (OrganizationId, IntegrationId),
                 limit: u32,
             ) -> Result<Vec<Summary>> {
-                const DOING: &str = "listing the credentials under a key";
                 let statement = sqlx::query(sql::UNDER)
                     .bind(key.to_string())
                     .bind(Id::from(organization))
                     .bind(Id::from(integration))
                     .bind(i64::from(limit));
-                let rows = read(DOING, &self.pool, sql::BEGIN_READ, statement).await?;
-                let summaries: sqlx::Result<_> = rows.into_iter().map(summary).collect();
-                summaries.map_err(|error| failure(DOING, error))
+                read("listing the credentials under a key", &self.pool, sql::BEGIN_READ, statement, summary)
+                    .await
             }
 
             async fn integration_of(

@@ -143,26 +143,27 @@ async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + S
     }
 }
 
-/// What a statement reads, in a transaction of its own, for what `begin` sets.
-async fn read<DB: sqlx::Database>(
+/// What a statement reads, each row as `of_row` has it, in a transaction of its own, for what `begin` sets.
+async fn read<DB: sqlx::Database, T>(
     doing: &'static str,
     pool: &sqlx::Pool<DB>,
     begin: &'static str,
     statement: sqlx::query::Query<'static, DB, DB::Arguments>,
-) -> Result<Vec<DB::Row>>
+    of_row: impl FnMut(DB::Row) -> sqlx::Result<T>,
+) -> Result<Vec<T>>
 where
     for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
+    let say = move |error| failure::failure(doing, error);
     let pool = pool.clone();
-    to_the_end(async move {
-        let say = |error| failure::failure(doing, error);
+    let rows = to_the_end(async move {
         let mut transaction = pool.begin_with(begin).await.map_err(say)?;
         let rows = statement.fetch_all(&mut *transaction).await.map_err(say)?;
         transaction.commit().await.map_err(say)?;
         Ok(rows)
-    })
-    .await
+    });
+    rows.await?.into_iter().map(of_row).collect::<sqlx::Result<_>>().map_err(say)
 }
 
 /// What becomes of an SQLite file that isn't there.

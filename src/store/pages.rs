@@ -61,13 +61,8 @@ macro_rules! page_store {
                         rows: row.try_get::<i64, _>(1)?.cast_unsigned(),
                     })
                 };
-                const DOING: &str = "counting the rows under each key";
                 let statement = sqlx::query(sql::COUNT_BY_KEY);
-                let rows = read(DOING, &self.pool, sql::BEGIN_READ, statement).await?;
-                rows.into_iter()
-                    .map(count)
-                    .collect::<sqlx::Result<_>>()
-                    .map_err(|error| failure(DOING, error))
+                read("counting the rows under each key", &self.pool, sql::BEGIN_READ, statement, count).await
             }
 
             async fn usage(&self) -> Result<Vec<UsageCount>> {
@@ -81,9 +76,7 @@ macro_rules! page_store {
                     })
                 };
                 let statement = sqlx::query(sql::USAGE).bind(i64::from(pages::MAX_USAGE_COUNTS));
-                let rows = read(DOING, &self.pool, sql::BEGIN_READ, statement).await?;
-                let counts: sqlx::Result<Vec<UsageCount>> = rows.into_iter().map(count).collect();
-                let counts = counts.map_err(|error| failure(DOING, error))?;
+                let counts = read(DOING, &self.pool, sql::BEGIN_READ, statement, count).await?;
                 if counts.len() >= pages::MAX_USAGE_COUNTS as usize {
                     return Err(Error::new(
                         ErrorKind::Malformed,
