@@ -61,8 +61,8 @@ pub(super) enum Pace {
     Yielding(Mutex<Option<Duration>>),
     /// As fast as it goes.
     Free,
-    /// So many rows a second, by all workers together, in so many pages; when the page under way was due, and began.
-    Limited { rows_per_second: u32, pages_per_second: AtomicU32, page: Mutex<Option<[Instant; 2]>> },
+    /// So many rows a second, by all workers together, in so many pages; when the page under way was due.
+    Limited { rows_per_second: u32, pages_per_second: AtomicU32, due: Mutex<Option<Instant>> },
 }
 
 impl Pace {
@@ -72,7 +72,7 @@ impl Pace {
 
     pub(super) fn limited(rows_per_second: u32) -> Self {
         let pages_per_second = AtomicU32::new(*LIMITED_PAGES_PER_SECOND.end());
-        Self::Limited { rows_per_second, pages_per_second, page: Mutex::default() }
+        Self::Limited { rows_per_second, pages_per_second, due: Mutex::default() }
     }
 
     /// How many rows a page has at this pace, at most.
@@ -105,29 +105,27 @@ impl Pace {
                 let slowed = row.as_secs_f64() / idle.as_secs_f64().max(f64::MIN_POSITIVE);
                 took.mul_f64((REST_PER_WORK * slowed).min(1e6)).min(MAX_REST)
             }
-            Self::Limited { rows_per_second, pages_per_second, page } => {
+            Self::Limited { rows_per_second, pages_per_second, due } => {
                 let at_rate =
                     |rows| Duration::from_secs_f64(f64::from(rows) / f64::from((*rows_per_second).max(1)));
                 let (share, share_of_full_page) = (at_rate(rows), at_rate(self.page_rows()));
-                let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = Instant::now();
-                let [due, began] = page.unwrap_or([now - took; 2]);
-                // With all that a page takes besides; half of the time is left to others.
-                let busy = now - began;
+                // Half of the time is left to others, and to timers, which are late by a millisecond.
                 let pages = pages_per_second.load(Ordering::Relaxed);
-                let pages = if busy > share_of_full_page / 2 {
+                let pages = if took > share_of_full_page / 2 {
                     pages / 2
-                } else if busy < share_of_full_page / 5 {
+                } else if took < share_of_full_page / 5 {
                     pages * 2
                 } else {
                     pages
                 };
                 let (fewest, most) = LIMITED_PAGES_PER_SECOND.into_inner();
                 pages_per_second.store(pages.clamp(fewest, most), Ordering::Relaxed);
+                let mut due = due.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
                 // From when this page was due; time that was lost is not made up for by a burst.
-                let due = due.max(now - share) + share;
-                *page = Some([due, due.max(now)]);
-                due.saturating_duration_since(now)
+                let next = due.unwrap_or(now - took).max(now - share) + share;
+                *due = Some(next);
+                next.saturating_duration_since(now)
             }
         }
     }
@@ -171,10 +169,9 @@ mod tests {
         let (began, mut rows) = (Instant::now(), 0);
         while began.elapsed() < Duration::from_secs(1) {
             let of_page = pace.page_rows();
-            // That is sealed and written in half of the time, and read in the other.
             let took = page + row * of_page;
             tokio::time::advance(took).await;
-            tokio::time::sleep(pace.rest_after(of_page, took / 2)).await;
+            tokio::time::sleep(pace.rest_after(of_page, took)).await;
             rows += of_page;
         }
         rows

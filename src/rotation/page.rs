@@ -3,10 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 use super::events::{Listener, Progress, RotationEvent};
 use crate::credential::Revision;
@@ -49,8 +47,6 @@ struct Counts {
 pub(super) struct SealedPage {
     /// Rows that were read.
     pub(super) rows: u32,
-    /// How long it took to seal them, and other tasks of the runtime meanwhile.
-    pub(super) took: Duration,
     swaps: Arc<[Swap]>,
     /// The keys that they were under, one for each swap.
     from: Vec<DataKeyId>,
@@ -142,7 +138,6 @@ impl Reencryption {
     ///
     /// `Store`, `Provider`; and what keeps this process from sealing: no error of a row.
     pub(super) async fn seal(&self, rows: &[ScannedRow]) -> Result<SealedPage> {
-        let began = Instant::now();
         let mut done = Done::default();
         let mut swaps = Vec::with_capacity(rows.len());
         let mut from = Vec::with_capacity(rows.len());
@@ -177,7 +172,7 @@ impl Reencryption {
                 }
             }
         }
-        Ok(SealedPage { rows: rows.len() as u32, took: began.elapsed(), swaps: swaps.into(), from, done })
+        Ok(SealedPage { rows: rows.len() as u32, swaps: swaps.into(), from, done })
     }
 
     /// Writes a page where its rows didn't change since they were read.

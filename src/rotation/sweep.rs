@@ -120,6 +120,7 @@ impl Sweeper {
 
     async fn work(&self, place: &Mutex<Place>) -> Result<Done> {
         let mut all = Done::default();
+        let mut began = Instant::now();
         let mut page = self.next_page(place).await?;
         while let Some(sealed) = page.take() {
             if self.stop.is_asked() {
@@ -132,10 +133,9 @@ impl Sweeper {
                 all.add(done?);
                 page = next?;
             } else {
-                let began = Instant::now();
                 all.add(self.write(&sealed).await?);
-                let took = sealed.took + began.elapsed();
-                self.stop.sleep(self.pace.rest_after(sealed.rows, took)).await;
+                self.stop.sleep(self.pace.rest_after(sealed.rows, began.elapsed())).await;
+                began = Instant::now();
                 page = self.next_page(place).await?;
             }
         }
