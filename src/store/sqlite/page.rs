@@ -1,22 +1,24 @@
 //! The credentials' rows by pages on SQLite: what a page reads, and the transaction that writes it.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqlitePool};
 use sqlx::types::Json;
 use sqlx::{Row, Sqlite};
 use tokio::time::Instant;
+use uuid::fmt::Hyphenated;
 
-use super::{SqliteStore, begin, credential_row};
+use super::{SqliteStore, begin};
 use crate::credential::Revision;
 use crate::error::Result;
 use crate::id::IntegrationId;
 use crate::store::column::{Id, Text, Time};
 use crate::store::failure::failure;
 use crate::store::pages::MAX_PAGE_BYTES;
-use crate::store::rows::{Cursor, Range, RowAddress, Rows, ScannedRow, Swap, Swapped};
+use crate::store::rows::{CredentialRow, Cursor, Range, RowAddress, Rows, ScannedRow, Swap, Swapped};
 use crate::store::runs::RunId;
 use crate::store::to_the_end;
 
@@ -28,13 +30,36 @@ const REST_OF_FILE: u32 = 8;
 mod sql {
     use crate::store::sql::{active_key_of_scope, credential_columns, is_stale, short};
 
+    /// A value as text, whatever its type: in a table without its constraints it can have any, and JSON has no bytes.
+    macro_rules! text {
+        ($value:literal) => {
+            concat!("COALESCE(CAST(", $value, " AS TEXT), '')")
+        };
+    }
+
     /// By rowid, the order of the table: by id, which is random, each row would be another page of the file. A page ends
     /// at a number of rows, or where its texts have ?4 bytes. They are looked up when that is known: what a window function
     /// goes over is held in memory with all columns that it names.
+    ///
+    /// A page is one value, a JSON array of its rows: of rows, each value is copied and each row handed from SQLite's thread
+    /// to ours for itself, which costs more than to read it.
     macro_rules! scan {
         ($from:expr, $where:expr) => {
             concat!(
-                "SELECT page.cursor, page.integration_id, page.organization_id, page.connector_type, ",
+                "SELECT json_group_array(json_array(r.cursor, ",
+                text!("r.integration_id"),
+                ", ",
+                text!("r.organization_id"),
+                ", ",
+                text!("r.connector_type"),
+                ", ",
+                text!("r.credential_type"),
+                ", ",
+                text!("r.stored"),
+                ", ",
+                text!("r.encryption_key_id"),
+                ", CAST(r.expires_at AS INTEGER)))
+                   FROM (SELECT page.cursor, page.integration_id, page.organization_id, page.connector_type, ",
                 credential_columns!(),
                 "
                    FROM (SELECT first.*, sum(first.bytes) OVER (ORDER BY first.cursor ROWS UNBOUNDED PRECEDING)
@@ -52,7 +77,7 @@ mod sql {
                                   ORDER BY c.rowid LIMIT $1) AS first) AS page
                   CROSS JOIN integration_credentials AS c ON c.rowid = page.cursor
                   WHERE page.bytes_before < $4
-                  ORDER BY page.cursor"
+                  ORDER BY page.cursor) AS r"
             )
         };
         ($where:expr) => {
@@ -134,22 +159,37 @@ pub(super) async fn scan(pool: &SqlitePool, rows: Rows, range: Range, limit: u32
     if let Rows::Of(organization) = rows {
         query = query.bind(Id::from(organization));
     }
-    let scanned = |row: &SqliteRow| -> sqlx::Result<ScannedRow> {
-        let rowid = row.try_get("cursor")?;
-        Ok(ScannedRow {
-            cursor: Cursor::RowId(rowid),
-            address: RowAddress::RowId(rowid),
-            integration: row.try_get::<Id, _>("integration_id")?.into(),
-            organization: row.try_get::<Id, _>("organization_id")?.into(),
-            connector: row.try_get::<Text, _>("connector_type")?.into(),
-            row: credential_row(row)?,
-        })
+    let say = |error| failure("reading a page of credentials", error);
+    let Text(page) = query.fetch_one(pool).await.and_then(|row| row.try_get(0)).map_err(say)?;
+    serde_json::from_str::<Vec<RowOfPage>>(&page)
+        .map_err(|error| say(sqlx::Error::Decode(error.into())))?
+        .into_iter()
+        .map(|row| scanned(row).map_err(say))
+        .collect()
+}
+
+/// Rowid, integration, organization, connector, type, stored text, key and expiry.
+type RowOfPage = (i64, String, String, String, String, String, String, Option<i64>);
+
+fn scanned(row: RowOfPage) -> sqlx::Result<ScannedRow> {
+    let (rowid, integration, organization, connector, credential_type, stored, key_column, expires_at) = row;
+    let id = |index: &str, text: &str| match Hyphenated::from_str(text) {
+        Ok(id) => Ok(Id(id.into())),
+        Err(error) => Err(sqlx::Error::ColumnDecode { index: index.to_owned(), source: error.into() }),
     };
-    query
-        .fetch_all(pool)
-        .await
-        .and_then(|rows| rows.iter().map(scanned).collect())
-        .map_err(|error| failure("reading a page of credentials", error))
+    Ok(ScannedRow {
+        cursor: Cursor::RowId(rowid),
+        address: RowAddress::RowId(rowid),
+        integration: id("integration_id", &integration)?.into(),
+        organization: id("organization_id", &organization)?.into(),
+        connector,
+        row: CredentialRow {
+            credential_type,
+            stored,
+            key_column,
+            expires_at: expires_at.and_then(|at| Time(at).timestamp()),
+        },
+    })
 }
 
 /// The first and the last rowid of a range.
@@ -243,7 +283,7 @@ mod tests {
 
     use super::*;
     use crate::id::DataKeyId;
-    use crate::store::{Missing, PageStore};
+    use crate::store::{CredentialStore, KeyStore, Missing, PageStore};
 
     #[tokio::test]
     async fn after_each_page_the_file_is_left_to_others_for_a_while() {
@@ -271,5 +311,36 @@ mod tests {
             sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut other).await.unwrap();
         }
         assert!(!next_may_begin);
+    }
+
+    /// What a scan reads is compared with what a get reads.
+    #[tokio::test]
+    async fn a_page_holds_each_text_as_it_stands() {
+        // Quotes, a backslash, control characters, NUL, a letter of two bytes, and what is no UTF-8: in the middle, at the end.
+        const TEXT: &str = "X'63763122275C0A01000061C3A9FFC363C3'";
+        let store = SqliteStore::in_memory(SqliteConnectOptions::new().in_memory(true)).await.unwrap();
+        store.migrate().await.unwrap();
+        let [first, second] = [1, 2].map(Uuid::from_u128);
+        for (id, text) in [(first, TEXT), (second, "'cv1.'")] {
+            let insert = format!(
+                "INSERT OR IGNORE INTO vault_data_keys (id, state) VALUES ('v1', 'deactivated');
+                 INSERT INTO integrations (id, organization_id, user_id, connector_type, status)
+                 VALUES ('{id}', '{id}', '{id}', '\"', 'active');
+                 INSERT INTO integration_credentials
+                     (id, integration_id, credential_type, credential_data_encrypted, expires_at, encryption_key_id)
+                 VALUES ('{id}', '{id}', 'token', CAST({text} AS TEXT), -1, 'v1')"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(insert)).execute(&store.pool).await.unwrap();
+        }
+        let rows = store.scan(Rows::All, Range::ALL, 10).await.unwrap();
+        assert_eq!(rows.len(), 2);
+        for (row, id) in rows.into_iter().zip([first, second]) {
+            assert_eq!((row.integration, row.organization), (id.into(), id.into()));
+            assert_eq!(row.connector, "\"");
+            let got = store.get(id.into()).await.unwrap().unwrap();
+            assert_eq!(row.row.expires_at, got.expires_at);
+            assert_eq!((row.row.stored, row.row.credential_type), (got.stored, got.credential_type));
+            assert_eq!(row.row.key_column, got.key_column);
+        }
     }
 }
