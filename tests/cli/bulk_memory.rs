@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::shell::Shell;
 
-/// By how much the peak may differ, in KiB: less than a third of what the additional lines take.
-const TOLERANCE_KIB: u64 = 8 * 1024;
+/// By how much the peak may differ, in KiB: less than half of what the additional lines take.
+const TOLERANCE_KIB: u64 = 10 * 1024;
 
 /// The least of three peaks: a busy machine has a pool open more connections, each with a cache of its own.
 fn least_of_three(peak_kib: impl Fn() -> u64) -> u64 {
@@ -186,8 +186,9 @@ async fn a_list_of_what_is_compromised_takes_the_same_memory_for_many_credential
     let keys = shell.json(0, &["keys", "list"]);
     let key = keys["data_keys"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap();
     let key = key["data_key_id"].as_str().unwrap();
-    multiply(&shell, 4_999).await;
-    let few = least_of_three(|| compromise_peak_kib(&shell, key, 5_000));
-    multiply(&shell, 45_000).await;
-    assert_as_for_few(few, || compromise_peak_kib(&shell, key, 50_000));
+    // As many as fill the caches of the pool's connections: what more of them take is the list's.
+    multiply(&shell, 39_999).await;
+    let few = least_of_three(|| compromise_peak_kib(&shell, key, 40_000));
+    multiply(&shell, 110_000).await;
+    assert_as_for_few(few, || compromise_peak_kib(&shell, key, 150_000));
 }
